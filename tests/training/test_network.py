@@ -13,9 +13,10 @@ from muybridge.models.family import build_specification
 from muybridge.models.heads import Head
 from muybridge.models.network import VideoResNet, create_model
 from muybridge.records import Preprocessing
+from muybridge.training.checkpointer import save_weights
 from muybridge.training.job import prepare_job
 from muybridge.training.network import initialize_network
-from muybridge.weights.card import save
+from muybridge.weights.card import load_card, save
 from runs import save_job, tiny_run
 from task_data import write_task_data
 
@@ -72,6 +73,27 @@ def create_model_from(path: Path) -> VideoResNet:
     from muybridge.weights.address import load_weights
 
     return load_weights(path)[0]
+
+
+def test_weights_keep_the_licence_of_those_they_start_from(motions: Path, tmp_path: Path) -> None:
+    network = create_model("r2plus1d_10", num_classes=2, width=4, clip_length=4)
+    path, licence = tmp_path / "theirs.safetensors", "CC BY-NC 4.0"
+    save(network, path, classes=["a", "b"], preprocessing=TINY_CLIPS, licence=licence)
+    settings = tiny_run(motions, tmp_path / "run", {"init": str(path)})
+    last = tmp_path / "run" / "last.safetensors"
+    for resume in (False, True):
+        job = prepare_job(settings, resume=resume)
+        save_weights(job, last.name)
+        card = load_card(last)
+        assert (card.licence, card.source) == (licence, f"trained by muybridge on {motions}, starting from {path}")
+        save_job(job)
+        path.unlink(missing_ok=True)  # a resumed run does not read it
+    again = prepare_job(tiny_run(motions, tmp_path / "again", {"init": str(last)}))
+    assert again.licence == licence
+    plain = prepare_job(tiny_run(motions, tmp_path / "plain"))
+    save_weights(plain, "last.safetensors")
+    card = load_card(tmp_path / "plain" / "last.safetensors")
+    assert (card.licence, card.source) == ("unknown", f"trained by muybridge on {motions}")
 
 
 @pytest.mark.parametrize("classes", [("a", "b", "c"), ("left", "up")])

@@ -80,11 +80,14 @@ def save_weights(
 
     `head` is that of the job unless given.
     """
+    settings = job.settings
+    start = f", starting from {settings.init}" if settings.init else ""
     save(
         job.network if weights is None else build_network(job.network.specification, weights),
         job.folder / file_name,
         classes=job.classes,
         preprocessing=job.preprocessing,
-        source=f"trained by muybridge on {job.settings.data}",
+        source=f"trained by muybridge on {settings.data}{start}",
+        licence=job.licence,
         head=head or job.head,
     )

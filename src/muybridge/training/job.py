@@ -33,7 +33,7 @@ from muybridge.training.checks import (
     describe_unused_settings,
 )
 from muybridge.training.execution import set_up_execution
-from muybridge.training.network import create_initial_network
+from muybridge.training.network import UNKNOWN_LICENCE, create_initial_network
 from muybridge.training.open_run import OpenedRun, compare_execution, open_run, write_run_description
 from muybridge.training.precision import resolve_precision
 from muybridge.training.schedule import Schedule, build_schedule
@@ -56,6 +56,7 @@ class TrainingJob:
     process_group: ProcessGroup = field(default_factory=ProcessGroup)
     task_loss: TaskLoss = field(default_factory=lambda: TaskLoss(TrainingSettings(), None, None))
     weight_average: WeightAverage | None = None
+    licence: str = UNKNOWN_LICENCE
 
     @property
     def head(self) -> Head | None:
@@ -96,7 +97,8 @@ def prepare_job(
         check_phases(settings.training, schedule.num_own_steps)
     task_notes = [*describe_imbalance(settings.training, train), *describe_missing_targets(train)]
     head = make_head(settings.training, data)
-    network, network_notes = create_initial_network(settings, head or data.classes, run.specification, process_group)
+    initial = create_initial_network(settings, head or data.classes, run.specification, process_group)
+    network = initial.network
     check_passes(
         settings, network.specification, global_batch=schedule.global_batch, world_size=process_group.world_size
     )
@@ -123,7 +125,7 @@ def prepare_job(
             *task_notes,
             *run.notes,
             *describe_unused_settings(settings),
-            *network_notes,
+            *initial.notes,
             *resume_notes,
             *precision_notes,
             *execution_notes,
@@ -131,6 +133,7 @@ def prepare_job(
         process_group=process_group,
         task_loss=make_task_loss(settings.training, head, train),
         weight_average=_set_up_augmentation(network, settings.training),
+        licence=initial.licence,
     )
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from torch import nn
@@ -14,9 +16,20 @@ from muybridge.models.heads import Head
 from muybridge.models.network import VideoResNet
 from muybridge.settings import TrainSettings
 from muybridge.text import format_count, join_names
-from muybridge.weights.address import download_once_per_node, load_weights
-from muybridge.weights.card import Card
+from muybridge.weights.address import RUN_FILES, download_once_per_node, load_weights
+from muybridge.weights.card import Card, load_card
 from muybridge.weights.transfer import freeze, load_pretrained
+
+UNKNOWN_LICENCE = "unknown"
+
+
+@dataclass(frozen=True)
+class InitialNetwork:
+    """The network of a run, sentences on its weights, and their licence, which is that of the weights they start from."""
+
+    network: VideoResNet
+    notes: tuple[str, ...] = ()
+    licence: str = UNKNOWN_LICENCE
 
 
 def create_initial_network(
@@ -24,24 +37,34 @@ def create_initial_network(
     outputs: Sequence[str] | Head,
     resumed_specification: Specification | None,
     process_group: ProcessGroup,
-) -> tuple[VideoResNet, list[str]]:
-    """The network of a run, and sentences on its weights. `outputs` are its classes, or the head of another task.
+) -> InitialNetwork:
+    """The network of a run. `outputs` are its classes, or the head of another task.
 
     A resumed run reads its weights from a checkpoint later, so settings.init is not read again.
     """
     num_outputs = len(outputs.outputs if isinstance(outputs, Head) else outputs)
     if settings.init is None:
-        network, notes = initialize_network(settings, num_outputs), []
+        initial = InitialNetwork(initialize_network(settings, num_outputs))
     elif resumed_specification is None:
         download_once_per_node(settings.init, process_group)
-        network, note = _load_pretrained_network(settings, settings.init, outputs)
-        notes = [note]
+        initial = _load_pretrained_network(settings, settings.init, outputs)
     else:
-        network, notes = initialize_network(settings, num_outputs, resumed_specification), []
+        network = initialize_network(settings, num_outputs, resumed_specification)
         freeze(network, settings.training.frozen_stages)
+        initial = InitialNetwork(network, licence=_read_licence(Path(settings.output)))
     if settings.training.rounding_seed:
-        perturb_rounding(network, settings.training.rounding_seed)
-    return network, notes
+        perturb_rounding(initial.network, settings.training.rounding_seed)
+    return initial
+
+
+def _read_licence(folder: Path) -> str:
+    """The licence of the weights of a run, by the card of the newest that has one."""
+    for name in reversed(RUN_FILES):
+        try:
+            return load_card(folder / name).licence
+        except ValueError:  # not there, or damaged
+            continue
+    return UNKNOWN_LICENCE
 
 
 def perturb_rounding(network: nn.Module, seed: int) -> None:
@@ -81,9 +104,7 @@ def initialize_network(
         return VideoResNet(specification)
 
 
-def _load_pretrained_network(
-    settings: TrainSettings, address: str, outputs: Sequence[str] | Head
-) -> tuple[VideoResNet, str]:
+def _load_pretrained_network(settings: TrainSettings, address: str, outputs: Sequence[str] | Head) -> InitialNetwork:
     """The network of the settings with the weights at `address`, and a sentence on what was loaded."""
     pretrained, card = load_weights(address)
     source = card.specification
@@ -108,7 +129,8 @@ def _load_pretrained_network(
         details.append(
             f"a batch-norm epsilon of {target.norm_epsilon:g} where they were trained with {source.norm_epsilon:g}"
         )
-    return network, f"starting from {address} ({card.source}) with {', '.join(details)}"
+    note = f"starting from {address} ({card.source}) with {', '.join(details)}"
+    return InitialNetwork(network, (note,), card.licence)
 
 
 def _describe_outputs(outputs: Sequence[str] | Head, card: Card, *, is_new: bool) -> str:

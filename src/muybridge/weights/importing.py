@@ -55,10 +55,8 @@ class ImportOptions:
     classes: Sequence[str] | Path | None = None  # names of the outputs (levels of ordinal), or a file with one a line
     task: ImportedTask = field(default_factory=ImportedTask)
     preprocessing: Preprocessing | None = None
-    clip_length: ClipLength | None = (
-        None  # frames; not other than those of the preprocessing, if one is given, or an R2D's
-    )
-    frame_stride: FrameStep | None = None  # likewise not other than that of the preprocessing
+    clip_length: ClipLength | None = None  # frames; as in a given preprocessing, and in the weights of an R2D
+    frame_stride: FrameStep | None = None  # likewise as in a given preprocessing
     norm_epsilon: NormEpsilon | None = None
     stem_pool: bool | None = None
     network: str | None = None  # where the network is where there are several, as `ema.module`, or "the top level"

@@ -64,7 +64,7 @@ def iterate_file(
     """
     times, offset = video.source.read_frame_times(video.name), video.compute_offset()
     ticks, edges = compute_timestep_edges(times, preprocessing.frames_per_second)
-    seconds = [float((int(edge) - int(times.ticks[0])) * times.tick_seconds) for edge in edges]
+    seconds = [float((edge - int(times.ticks[0])) * times.tick_seconds) for edge in edges]
     frames = read_in_order(video.file_source, video.name, np.unique(ticks), 1)
     start, last_tick, planes = time.monotonic(), None, None
     for index, tick in enumerate(ticks.tolist()):

@@ -1,5 +1,6 @@
 """Exported files: what they hold, and what is refused. The outputs of each format are compared in test_onnx and agreement."""
 
+import errno
 import json
 from pathlib import Path
 from typing import Any
@@ -78,3 +79,23 @@ def test_a_file_with_a_classifier_has_logits(tmp_path: Path) -> None:
     exported = export_weights(tmp_path / "net.safetensors", tmp_path / "out.pth", export_format="state-dict")
     assert set(torch.load(tmp_path / "out.pth", weights_only=True)) == set(network.state_dict())
     assert json.loads(exported.json_file.read_text())["output"] == {"name": "logits", "shape": ["N", 3]}
+
+
+def test_an_export_whose_card_cannot_be_written_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    network = create_model("r3d_10", num_classes=3, width=4, clip_length=4).eval()
+    save(network, tmp_path / "net.safetensors", classes="abc", preprocessing=SMALL)
+    folder = tmp_path / "exported"
+    (folder / "out.pth.json").mkdir(parents=True)
+    with pytest.raises(
+        ValueError, match=r"card and labels go to .*out\.pth\.json, which is a folder; give the output another"
+    ):
+        export_weights(tmp_path / "net.safetensors", folder / "out.pth", export_format="state-dict")
+    assert [path.name for path in folder.iterdir()] == ["out.pth.json"]
+
+    def fill(*_: Any, **__: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_text", fill)
+    with pytest.raises(OSError, match="No space left on device"):
+        export_weights(tmp_path / "net.safetensors", folder / "other.pth", export_format="state-dict")
+    assert [path.name for path in folder.iterdir()] == ["out.pth.json"]

@@ -135,6 +135,14 @@ def test_only_some_rows_are_shown_and_files_have_all(tmp_path: Path) -> None:
     assert all("row 4" in path.read_text() for path in files)
 
 
+def test_no_figure_is_written_where_one_cannot_be(tmp_path: Path) -> None:
+    table = Table("shown", "Shown", make_columns("name"), (("row",),))
+    (tmp_path / "shown-table.csv").mkdir()
+    with pytest.raises(ValueError, match=r"shown-table\.csv is a folder"):
+        write_figures(Page("title", (), (Section("s", "S", (table,)),)), tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["shown-table.csv"]
+
+
 def luminance(colour: str) -> float:
     parts = [int(colour[place : place + 2], 16) / 255 for place in (1, 3, 5)]
     linear = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts]

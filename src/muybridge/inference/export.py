@@ -1,7 +1,7 @@
 """Export weights to other software: `muybridge weights export`.
 
 Input: an address of weights. Output: a file in one of the formats below, and a JSON file with labels and preprocessing. The
-file is read back and its outputs are compared with the network's before it gets its name; a failed export leaves no file.
+file is read back and its outputs are compared with the network's before both get their names; a failed export leaves none.
 
     onnx          a graph, for ONNX Runtime and most other engines (`onnx.py`)
     torch-export  a torch.export program (.pt2), for torch, AOTInductor, ExecuTorch
@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import copy
 import io
+import json
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -24,7 +25,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from muybridge.files.atomic import atomic_write, write_json
+from muybridge.files.atomic import atomic_write, check_output_file
 from muybridge.inference.finite import check_finite_outputs
 from muybridge.inference.onnx import OnnxScorer, write_onnx
 from muybridge.inference.two_dimensional import convert_to_two_dimensional
@@ -69,10 +70,8 @@ def export_weights(
     ValueError if the format cannot represent the network; RuntimeError if outputs differ, in which case no file is written.
     """
     output = Path(output)
-    if output.suffix not in SUFFIXES[export_format]:
-        raise ValueError(
-            f"{export_format} files end in {' or '.join(SUFFIXES[export_format])}, not in {output.suffix or 'no suffix'}"
-        )
+    json_file = output.with_name(f"{output.name}.json")
+    _check_output(output, json_file, export_format)
     if two_dimensional and export_format not in ("onnx", "torch-export"):
         raise ValueError(
             f"--two-dimensional needs a format with operators, but {export_format} has weights only; leave it out"
@@ -82,28 +81,45 @@ def export_weights(
         raise ValueError(
             f"the weights have no classifier, so --to {export_format} would write a network without logits; use --to state-dict"
         )
-    notes: list[str] = []
-    with atomic_write(output) as temporary:
-        match export_format:
-            case "onnx":
-                write_onnx(network, card, temporary, two_dimensional=two_dimensional)
-                score: ScoreFunction = OnnxScorer(temporary, torch.device("cpu"))
-            case "torch-export":
-                score = _write_program(network, card, temporary, two_dimensional=two_dimensional)
-            case "torchvision":
-                tensors = _convert_to_torchvision(network)
-                notes += _list_torchvision_notes(card)
-                score = _write_tensors(tensors, card, temporary, norm_epsilon=TORCHVISION_EPSILON)
-            case "state-dict":
-                notes.append(f"the file has no epsilon of batch norm; set it to {card.specification.norm_epsilon:g}")
-                score = _write_tensors(
-                    network.state_dict(), card, temporary, norm_epsilon=card.specification.norm_epsilon
-                )
-                notes += [] if card.has_classifier else ["the file has no classifier, since the weights have none"]
+    with atomic_write(json_file) as temporary_json, atomic_write(output) as temporary:
+        score, notes = _write_format(network, card, temporary, export_format, two_dimensional=two_dimensional)
         difference, largest = _compare_outputs(network, score, card)
-    result = ExportResult(output, output.with_name(f"{output.name}.json"), difference, largest, tuple(notes))
-    write_json(result.json_file, _build_description(result, card, export_format, two_dimensional=two_dimensional))
+        result = ExportResult(output, json_file, difference, largest, tuple(notes))
+        description = _build_description(result, card, export_format, two_dimensional=two_dimensional)
+        temporary_json.write_text(json.dumps(description, indent=2) + "\n", encoding="utf-8")
     return result
+
+
+def _check_output(output: Path, json_file: Path, export_format: ExportFormat) -> None:
+    """Raise ValueError where one of the two files cannot be written under its name."""
+    if output.suffix not in SUFFIXES[export_format]:
+        raise ValueError(
+            f"{export_format} files end in {' or '.join(SUFFIXES[export_format])}, not in {output.suffix or 'no suffix'}"
+        )
+    check_output_file(output)
+    if json_file.is_dir():
+        raise ValueError(f"card and labels go to {json_file}, which is a folder; give the output another name")
+
+
+def _write_format(
+    network: VideoResNet, card: Card, path: Path, export_format: ExportFormat, *, two_dimensional: bool
+) -> tuple[ScoreFunction, list[str]]:
+    """Writes the network to `path`; returns what computes its outputs from that file, and sentences on the file."""
+    match export_format:
+        case "onnx":
+            write_onnx(network, card, path, two_dimensional=two_dimensional)
+            return OnnxScorer(path, torch.device("cpu")), []
+        case "torch-export":
+            return _write_program(network, card, path, two_dimensional=two_dimensional), []
+        case "torchvision":
+            tensors = _convert_to_torchvision(network)
+            score = _write_tensors(tensors, card, path, norm_epsilon=TORCHVISION_EPSILON)
+            return score, _list_torchvision_notes(card)
+        case "state-dict":
+            epsilon = card.specification.norm_epsilon
+            notes = [f"the file has no epsilon of batch norm; set it to {epsilon:g}"]
+            notes += [] if card.has_classifier else ["the file has no classifier, since the weights have none"]
+            return _write_tensors(network.state_dict(), card, path, norm_epsilon=epsilon), notes
 
 
 def _compare_outputs(network: VideoResNet, score: ScoreFunction, card: Card) -> tuple[float, float]:

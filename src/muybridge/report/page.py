@@ -14,7 +14,7 @@ from pathlib import Path
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from muybridge.files.atomic import atomic_write, write_text
+from muybridge.files.atomic import atomic_write, check_output_file, write_text
 from muybridge.report.document import Page
 from muybridge.report.drawing import render_files, render_inline_svg
 from muybridge.report.tables import format_csv, format_latex, format_markdown
@@ -48,13 +48,18 @@ def write_page(page: Page, path: Path) -> None:
 
 
 def write_figures(page: Page, folder: Path) -> list[Path]:
-    """Write every chart as .svg, .pdf and .png and every table as .md, .tex and .csv; returns the paths in order."""
+    """Write every chart as .svg, .pdf and .png and every table as .md, .tex and .csv; returns the paths in order.
+
+    Raises ValueError, and writes none, where one of them is a folder.
+    """
     files: dict[Path, bytes] = {}
     for chart in page.charts:
         files |= {folder / f"{chart.name}.{kind}": content for kind, content in render_files(chart).items()}
     for table in page.tables:
         texts = {"md": format_markdown(table), "tex": format_latex(table), "csv": format_csv(table)}
         files |= {folder / f"{table.name}-table.{kind}": text.encode() for kind, text in texts.items()}
+    for path in files:
+        check_output_file(path)
     for path, content in files.items():
         with atomic_write(path) as temporary:
             temporary.write_bytes(content)

@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from muybridge.datasets.classes import match_classes
+from muybridge.datasets.classes import match_classes, normalize_class_name
 from muybridge.distributed.process_group import ProcessGroup
 from muybridge.models.family import Specification, build_specification, change_specification
 from muybridge.models.heads import Head
@@ -114,7 +114,7 @@ def _load_pretrained_network(settings: TrainSettings, address: str, outputs: Seq
         )
     num_outputs = len(outputs.outputs if isinstance(outputs, Head) else outputs)
     network = initialize_network(settings, num_outputs, source)
-    class_order = _match_outputs(outputs, card)
+    class_order = _match_outputs(outputs, card, settings.training.levels)
     load_pretrained(pretrained, network, class_order)
     if class_order is not None and isinstance(outputs, Head) and card.head and outputs.task == "regression":
         _rescale_outputs(network, card.head, outputs, class_order)
@@ -138,10 +138,11 @@ def _describe_outputs(outputs: Sequence[str] | Head, card: Card, *, is_new: bool
     if not isinstance(outputs, Head):
         return f"a new classifier of {format_count(len(outputs), 'class')}" if is_new else "their classifier"
     if is_new:
-        theirs = f" ({join_names(outputs.outputs)}; theirs is for {join_names(card.head.outputs)})" if card.head else ""
+        theirs = f" ({join_names(outputs.outputs)}; theirs is for {join_names(card.classes)})" if card.head else ""
         return f"a new head of {format_count(len(outputs.outputs), 'output')} for {outputs.task}{theirs}"
     scaled = ", scaled to the mean and deviation of these targets" if outputs.task == "regression" else ""
-    return f"their head for {outputs.task} ({join_names(outputs.outputs)}){scaled}"
+    names = card.classes if outputs.task == "ordinal" else outputs.outputs
+    return f"their head for {outputs.task} ({join_names(names)}){scaled}"
 
 
 def _rescale_outputs(network: VideoResNet, source: Head, target: Head, order: Sequence[int]) -> None:
@@ -153,10 +154,11 @@ def _rescale_outputs(network: VideoResNet, source: Head, target: Head, order: Se
         network.fc.bias.mul_(std / new_std).add_((mean - new_mean) / new_std)
 
 
-def _match_outputs(outputs: Sequence[str] | Head, card: Card) -> list[int] | None:
+def _match_outputs(outputs: Sequence[str] | Head, card: Card, levels: Sequence[str]) -> list[int] | None:
     """The row of the card's classifier for each output; None where it is new: for other classes, targets or another task.
 
-    Targets in other units are other targets.
+    Targets in other units are other targets. `levels` are those of an ordinal target, where the settings name them: no output
+    is called after the highest.
     """
     task = outputs.task if isinstance(outputs, Head) else "single_label"
     if task != card.task:
@@ -166,7 +168,9 @@ def _match_outputs(outputs: Sequence[str] | Head, card: Card) -> list[int] | Non
     )
     assert not isinstance(names, Head), "a head has names"
     if task == "ordinal":  # its boundaries have an order
-        return list(range(len(names))) if names == source_names else None
+        ours, theirs = (levels, card.classes) if levels else (names, source_names)
+        is_same = [*map(normalize_class_name, ours)] == [*map(normalize_class_name, theirs)]
+        return list(range(len(names))) if is_same else None
     try:
         order = match_classes(names, source_names)
     except ValueError:

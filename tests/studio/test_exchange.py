@@ -119,6 +119,29 @@ def test_boris() -> None:
     assert [name for name, _ in imported.skipped] == ["first", "two cameras", "horse.mp4"]
 
 
+@pytest.mark.parametrize("offset", [10.0, "00:00:10", -2.5, None])
+def test_boris_adds_its_offset_to_times(offset: float | str | None) -> None:
+    seconds = 10.0 if isinstance(offset, str) else offset or 0.0
+    events = [[seconds + time, "", "walk", "", ""] for time in (3.0, 4.0)]
+    observations = {"one": {"file": {"1": ["cow.mp4"]}, "time offset": offset, "events": events}}
+    imported = _read("boris", {"behaviors_conf": {"0": {"type": None, "code": "x"}}, "observations": observations})
+    assert _segments(imported, "day 1/cow.mp4") == [("walk", 3, 4, "importer")]
+
+
+def test_csv_keeps_splits_and_groups_and_does_not_mix_videos() -> None:
+    rows = [
+        "path,label,split,group,start_seconds,end_seconds,annotator",
+        "day 1/cow.mp4,walk,test,subject7,0,1,kim",
+        "day 1/cow.mp4,sit,,,1,2,",
+        "day 2/cow.mp4,run,,,0,1,kim",
+    ]
+    imported = _read("csv", "\n".join(rows))
+    walk, sit = imported.segments["day 1/cow.mp4"]
+    assert (walk.label, walk.split, walk.group, walk.annotator) == ("walk", "test", "subject7", "kim")
+    assert (sit.label, sit.split, sit.group, sit.annotator) == ("sit", None, None, "importer")
+    assert [name for name, _ in imported.skipped] == ["day 2/cow.mp4"]
+
+
 def test_elan() -> None:
     document = """<?xml version="1.0" encoding="UTF-8"?>
 <ANNOTATION_DOCUMENT AUTHOR="" DATE="2020-01-01T00:00:00+01:00" FORMAT="3.0" VERSION="3.0">

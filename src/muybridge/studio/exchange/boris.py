@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from muybridge.parsing import parse_json_object
-from muybridge.studio.exchange.marks import ImportedMarks, ProjectMarks, as_dict, as_list
+from muybridge.studio.exchange.marks import ImportedMarks, ProjectMarks, as_dict, as_list, parse_seconds
 
 _FORMAT_VERSION = "7.0"
 _POINT, _STATE = "Point event", "State event"
@@ -91,7 +91,7 @@ def read_boris(content: bytes, marks: ImportedMarks) -> None:
     """Take over the observations of a BORIS project. Modifiers and comments are left out."""
     project = parse_json_object(content, "the BORIS project")
     behaviors = as_dict(project.get("behaviors_conf")).values()
-    points = {str(as_dict(one).get("code")) for one in behaviors if as_dict(one).get("type", "").startswith("Point")}
+    points = {str(as_dict(one).get("code")) for one in behaviors if str(as_dict(one).get("type")).startswith("Point")}
     observations = as_dict(project.get("observations"))
     if not observations:
         marks.skip("the file", "it has no observations")
@@ -101,9 +101,15 @@ def read_boris(content: bytes, marks: ImportedMarks) -> None:
         if len(files) != 1:
             marks.skip(name, f"the observation is of {len(files)} media files, expected one")
             continue
-        offset = observation.get("time offset") or 0.0
+        offset = _read_offset(observation.get("time offset"))
         for label, subject, start, end in _pair_events(observation, points, marks, name):
-            marks.add(files[0], label, start + offset, end + offset, subject or None)
+            marks.add(files[0], label, start - offset, end - offset, subject or None)
+
+
+def _read_offset(value: Any) -> float:
+    """What BORIS has added to the times of events: seconds, or a text such as 00:00:10 or -00:00:10; 0 for anything else."""
+    text = str(value or 0.0)
+    return (-1.0 if text.startswith("-") else 1.0) * (parse_seconds(text.lstrip("-")) or 0.0)
 
 
 def _pair_events(

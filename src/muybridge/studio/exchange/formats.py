@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
-from muybridge.studio.annotation_files import format_annotation_files, parse_segment_rows
+from muybridge.studio.annotation_files import UNKNOWN_ANNOTATOR, format_annotation_files, parse_segment_rows
 from muybridge.studio.errors import StudioError
 from muybridge.studio.exchange.activity_net import read_activity_net, write_activity_net
 from muybridge.studio.exchange.boris import read_boris, write_boris
@@ -39,9 +39,15 @@ def _read_csv(content: bytes, marks: ImportedMarks) -> None:
         text = content.decode("utf-8")
     except UnicodeDecodeError as error:
         raise StudioError(400, "the file is not UTF-8 text; save it as CSV in UTF-8") from error
-    for path, segments in parse_segment_rows(text, "the CSV file").items():
+    segments_by_path = parse_segment_rows(text, "the CSV file")
+    for path, segments in segments_by_path.items():
+        found = marks.find(path)
+        if found != path and found in segments_by_path:
+            marks.skip(path, f"there is no video of this path, and the file has marks of {found}, too")
+            continue
         for segment in segments:
-            marks.add(path, segment.label, *segment.bounds, segment.annotator)
+            annotator = None if segment.annotator == UNKNOWN_ANNOTATOR else segment.annotator
+            marks.add(path, segment.label, *segment.bounds, annotator, split=segment.split, group=segment.group)
 
 
 FORMATS: dict[FormatName, ExchangeFormat] = {

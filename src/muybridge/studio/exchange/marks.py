@@ -16,7 +16,7 @@ from urllib.parse import unquote
 
 from pydantic import ValidationError
 
-from muybridge.studio.annotation_records import MAX_MARKS, EventMark, SegmentMark, VideoMarks
+from muybridge.studio.annotation_records import MAX_MARKS, AnnotationSplit, EventMark, SegmentMark, VideoMarks
 from muybridge.studio.errors import StudioError
 
 DEFAULT_RATE = 25.0  # of a video that could not be examined
@@ -82,7 +82,17 @@ class ImportedMarks:
                 return matches[0]
         return None
 
-    def add(self, name: str, label: Any, start: Any, end: Any, annotator: str | None = None) -> None:
+    def add(
+        self,
+        name: str,
+        label: Any,
+        start: Any,
+        end: Any,
+        annotator: str | None = None,
+        *,
+        split: AnnotationSplit | None = None,
+        group: str | None = None,
+    ) -> None:
         """Add a segment, or an event where start and end are the same; what does not fit is noted in `skipped`."""
         path = self.find(name)
         if path is None:
@@ -99,7 +109,8 @@ class ImportedMarks:
                 self.events.setdefault(path, []).append(event)
             else:
                 bounds = {"start_seconds": start_seconds, "end_seconds": end_seconds, "origin": "imported"}
-                self.segments.setdefault(path, []).append(SegmentMark.model_validate({**common, **bounds}))
+                values = {**common, **bounds, "split": split, "group": group}
+                self.segments.setdefault(path, []).append(SegmentMark.model_validate(values))
         except ValidationError as error:
             self.skip(name, error.errors(include_url=False, include_context=False)[0]["msg"])
         if len(self.segments.get(path, ())) + len(self.events.get(path, ())) > MAX_MARKS:

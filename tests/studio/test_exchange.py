@@ -296,6 +296,33 @@ def test_times(value: Any, seconds: float | None) -> None:
     assert parse_seconds(value) == seconds
 
 
+def test_huge_numbers_and_odd_names_are_left_out() -> None:
+    ranges = [{"start": 10**400, "end": 10**401}, {"start": 1, "end": 25}]
+    result = {"type": "timelinelabels", "value": {"ranges": ranges, "timelinelabels": ["walk"]}}
+    tasks = [{"data": {"video": "cow.mp4"}, "annotations": [{"result": [result]}]}]
+    assert [one[:2] for one in _segments(_read("label_studio", tasks), "day 1/cow.mp4")] == [("walk", 0.0)]
+    assert _read("createml", [{"video": "x.mp4", "label": "walk"}], only_path="elsewhere.mp4").segments == {}
+
+
+def test_an_event_of_elan_is_a_millisecond_long() -> None:
+    document = FORMATS["elan"].write(ProjectMarks({"pig.mp4": MARKS["day 1/cow.mp4"]}, FACTS, {}))
+    assert _events(_read("elan", document), "pig.mp4") == [("moo", 3.2, "kim")]
+    assert 'TIME_VALUE="3201"' in document
+    imported = _read("elan", document.replace('TIME_VALUE="3201"', 'TIME_VALUE="3900"'))
+    assert imported.events == {} and ("moo", 3.2, 3.9, "kim") in _segments(imported, "pig.mp4")
+
+
+def test_times_rounded_to_milliseconds_are_not_new(studio_client: StudioClient) -> None:
+    segment = {"label": "walk", "start_seconds": 1 / 30, "end_seconds": 1 / 3, "annotator": "kim"}
+    address = f"{studio_client.project}/annotations?path=a.mp4"
+    studio_client.call("PUT", address, json={"path": "a.mp4", "segments": [segment]})
+    exported = studio_client.request("GET", f"{studio_client.project}/export?format=elan&path=a.mp4")
+    files = {"file": ("a.eaf", exported.content, "application/xml")}
+    data = {"format": "elan", "annotator": "kim", "path": "a.mp4"}
+    result = studio_client.call("POST", f"{studio_client.project}/import", data=data, files=files)
+    assert (result["num_segments"], result["skipped"]) == (0, [])
+
+
 def test_over_http(studio_client: StudioClient) -> None:
     body = {
         "path": "a.mp4",

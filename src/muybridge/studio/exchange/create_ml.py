@@ -11,7 +11,7 @@ from typing import Any
 
 from muybridge.parsing import parse_json
 from muybridge.studio.errors import StudioError
-from muybridge.studio.exchange.marks import ImportedMarks, ProjectMarks, as_dict
+from muybridge.studio.exchange.marks import ImportedMarks, ProjectMarks, VideoFacts, as_dict
 
 _VIDEO_KEYS = ("video", "file", "file_name", "filename", "video_file", "url", "name")
 _LABEL_KEYS = ("label", "action", "class")
@@ -39,7 +39,7 @@ def read_create_ml(content: bytes, marks: ImportedMarks) -> None:
         path = marks.find(name)
         end = _get(row, _END_KEYS)
         if end is None and path is not None:
-            end = marks.facts[path].duration_seconds
+            end = marks.facts.get(path, VideoFacts()).duration_seconds
         marks.add(name, _get(row, _LABEL_KEYS) or "", _get(row, _START_KEYS) or 0.0, end)
 
 

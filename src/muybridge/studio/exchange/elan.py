@@ -128,6 +128,6 @@ def read_elan(content: bytes, marks: ImportedMarks) -> None:
                 marks.skip(str(tier.get("TIER_ID")), "an annotation has no time")
                 continue
             seconds = int(start) / 1000, int(end) / 1000
-            is_event = tier.get("LINGUISTIC_TYPE_REF") == _EVENT_TYPE
+            is_event = tier.get("LINGUISTIC_TYPE_REF") == _EVENT_TYPE and int(end) - int(start) <= 1
             label = (aligned.findtext("ANNOTATION_VALUE") or "").strip() or str(tier.get("TIER_ID"))
             marks.add(name, label, seconds[0], seconds[0] if is_event else seconds[1], tier.get("ANNOTATOR") or None)

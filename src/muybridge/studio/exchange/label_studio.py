@@ -11,7 +11,7 @@ from typing import Any
 
 from muybridge.parsing import parse_json
 from muybridge.studio.errors import StudioError
-from muybridge.studio.exchange.marks import ImportedMarks, ProjectMarks, VideoFacts, as_dict, as_list
+from muybridge.studio.exchange.marks import ImportedMarks, ProjectMarks, VideoFacts, as_dict, as_list, parse_seconds
 
 _SEGMENTS, _EVENTS = "segments", "events"
 _VIDEO_KEYS = ("video", "video_url", "videos", "url")
@@ -74,7 +74,12 @@ def _add_regions(
     rate = marks.facts.get(path or "", VideoFacts()).frames_per_second
     for part in map(as_dict, as_list(value.get("ranges"))):
         first, last = part.get("start"), part.get("end")
-        if not isinstance(first, int | float) or not isinstance(last, int | float) or first < 1:
+        if (
+            not (isinstance(first, int | float) and isinstance(last, int | float))
+            or parse_seconds(first) is None  # too large for a float
+            or parse_seconds(last) is None
+            or first < 1
+        ):
             marks.skip(name, f"{first!r} to {last!r} are no frames counted from 1")
             continue
         start = (first - 1) / rate

@@ -95,8 +95,14 @@ def _add_marks(project: Project, imported: ImportedMarks) -> tuple[int, int]:
 
 
 def _select_new(known: Sequence[LabeledMark], imported: Sequence[LabeledMark]) -> list[LabeledMark]:
-    keys = {(one.label, one.bounds, one.annotator) for one in known}
-    return [one for one in imported if (one.label, one.bounds, one.annotator) not in keys]
+    """Those that are not known, each once; other tools round times to milliseconds."""
+    keys = {_make_key(one) for one in known}
+    new = {key: one for one in imported if (key := _make_key(one)) not in keys}
+    return list(new.values())
+
+
+def _make_key(mark: LabeledMark) -> tuple[str, tuple[int, ...], str]:
+    return mark.label, tuple(round(1000 * seconds) for seconds in mark.bounds), mark.annotator
 
 
 def _read_facts(project: Project, paths: list[str]) -> dict[str, VideoFacts]:

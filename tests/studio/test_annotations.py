@@ -221,3 +221,12 @@ def test_classes_are_told_apart(tmp_path: Path) -> None:
     classes.update(ClassUpdate.model_validate({"classes": [{"name": "a", "key": "x"}]}))
     with pytest.raises(StudioError, match="meanwhile"):
         classes.update(ClassUpdate.model_validate({"classes": [], "revision": "old"}))
+
+
+def test_agreement_is_over_the_whole_of_each_video(studio_client: StudioClient) -> None:
+    segments = [_segment("walk", 0, 0.4), _segment("walk", 0.2, 0.4, "lee")]
+    address = f"{studio_client.project}/annotations?path=a.mp4"
+    studio_client.call("PUT", address, json={"path": "a.mp4", "segments": segments})
+    before = studio_client.get("agreement", first="kim", second="lee")
+    studio_client.get("video", path="a.mp4")  # now its duration is known
+    assert studio_client.get("agreement", first="kim", second="lee") == before

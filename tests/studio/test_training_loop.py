@@ -18,6 +18,7 @@ from muybridge.cli.options import parse_arguments
 from muybridge.cli.train import train
 from muybridge.files.run_folder import read_json_lines
 from muybridge.parsing import read_json_object
+from muybridge.studio.annotation_records import SegmentMark, VideoMarks
 from muybridge.studio.app import create_app
 from muybridge.studio.config import StudioConfig
 from muybridge.studio.errors import StudioError
@@ -26,7 +27,7 @@ from muybridge.studio.job_inputs import settle_job_inputs
 from muybridge.studio.job_runner import read_job
 from muybridge.studio.jobs import JobStore
 from muybridge.studio.predict_job import run_job
-from muybridge.studio.training_runs import TrainingRequest, build_train_command
+from muybridge.studio.training_runs import TrainingRequest, build_train_command, check_training_data
 from studio_client import TOKEN, StudioClient, wait_until
 from videos import write_video
 
@@ -162,6 +163,9 @@ def test_a_training_stops_and_resumes(loop_client: StudioClient) -> None:
     assert client.refuse("DELETE", f"{client.project}/jobs/{job['id']}", 409)
     waiting = client.call("POST", f"{client.project}/trainings", 202, json={**TINY, "name": "waiting"})
     assert waiting["state"] == "queued"
+    assert "is being trained or waits" in client.refuse(
+        "POST", f"{client.project}/trainings", 409, json={**TINY, "name": "waiting"}
+    )
     client.call("POST", f"{client.project}/jobs/{waiting['id']}/stop")
     assert _wait_for_job(client, waiting, "stopped")["message"] == "stopped before it began"
     client.call("POST", f"{client.project}/jobs/{job['id']}/stop")
@@ -189,6 +193,18 @@ def _is_zombie(process_id: int) -> bool:
 
 def _open_jobs(folder: Path) -> JobStore:
     return JobStore(folder, folder / "queues", AllowedFolders([folder]))
+
+
+def test_videos_that_are_gone_do_not_count(tmp_path: Path) -> None:
+    segments = tuple(SegmentMark(label=label, start_seconds=0, end_seconds=1, annotator="kim") for label in ("a", "b"))
+    marks = {name: VideoMarks(segments=segments) for name in ("here.mp4", "also.mp4", "renamed.mp4")}
+    rows = [f"{name},{label},{start},{start + 1}" for name in marks for start, label in enumerate("ab")]
+    (tmp_path / "annotations.csv").write_text("path,label,start_seconds,end_seconds\n" + "\n".join(rows))
+    for name in ("here.mp4", "also.mp4"):
+        (tmp_path / name).touch()
+    data = check_training_data(tmp_path, marks)
+    assert (data.num_videos, data.num_segments, data.problems) == (2, 4, ())
+    assert "Videos with marks that are not there, and not trained on: renamed.mp4." in data.warnings
 
 
 def test_a_killed_job_is_recognized(tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from pydantic import AfterValidator, Field
 from muybridge.datasets.classes import check_trainable
 from muybridge.datasets.folders import read_video_rows
 from muybridge.datasets.splits import ValidationSplit, assign_splits
+from muybridge.datasets.video_files import path_exists
 from muybridge.files.run_folder import describe_unfinished_run, is_finite_number, read_run_log, read_settings
 from muybridge.settings import RecipeName
 from muybridge.studio.annotation_records import StudioRecord, VideoMarks
@@ -23,7 +24,7 @@ from muybridge.studio.errors import StudioError
 from muybridge.studio.jobs import LIVE_STATES, Job, read_run_epochs
 from muybridge.studio.model_address import RUN_WEIGHTS, RUNS_FOLDER, check_run_name
 from muybridge.studio.train_command import BACKGROUND, INIT, MIRROR, OPTIONS, SCALE, build_train_arguments
-from muybridge.text import format_count, format_percent
+from muybridge.text import format_count, format_percent, join_names
 
 MAX_LOG_LINES = 1000
 FEW_SEGMENTS = 10  # of a class, below which the page warns
@@ -123,11 +124,17 @@ def check_training_data(
     """What a training would see, with the sentences that it would print. `background` adds a class of reviewed time."""
     num_segments: Counter[str] = Counter()
     seconds: dict[str, float] = {}
+    gone = sorted(
+        path for path, marks in marks_by_path.items() if marks.segments and not _is_there(project_folder, path)
+    )
+    marks_by_path = {path: marks for path, marks in marks_by_path.items() if path not in gone}
     for marks in marks_by_path.values():
         for segment in marks.segments:
             num_segments[segment.label] += 1
             seconds[segment.label] = seconds.get(segment.label, 0.0) + segment.end_seconds - segment.start_seconds
     problems, warnings = _find_problems(project_folder, num_segments, background)
+    if gone:
+        warnings = [*warnings, f"Videos with marks that are not there, and not trained on: {join_names(gone)}."]
     classes = (
         ClassCount(label=label, num_segments=num_segments[label], seconds=round(seconds[label], 3))
         for label in sorted(num_segments)
@@ -139,6 +146,10 @@ def check_training_data(
         problems=tuple(problems),
         warnings=tuple(warnings),
     )
+
+
+def _is_there(project_folder: Path, path: str) -> bool:
+    return path_exists(project_folder / path)
 
 
 def _find_problems(project_folder: Path, num_segments: Counter[str], background: bool) -> tuple[list[str], list[str]]:

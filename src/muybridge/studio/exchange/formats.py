@@ -41,9 +41,9 @@ def _read_csv(content: bytes, marks: ImportedMarks) -> None:
         raise StudioError(400, "the file is not UTF-8 text; save it as CSV in UTF-8") from error
     segments_by_path = parse_segment_rows(text, "the CSV file")
     for path, segments in segments_by_path.items():
-        found = marks.find(path)
-        if found != path and found in segments_by_path:
-            marks.skip(path, f"there is no video of this path, and the file has marks of {found}, too")
+        target = marks.find(path)
+        if target != path and target in segments_by_path:
+            marks.skip(path, f"there is no video of this path, and the file has marks of {target}, too")
             continue
         for segment in segments:
             annotator = None if segment.annotator == UNKNOWN_ANNOTATOR else segment.annotator

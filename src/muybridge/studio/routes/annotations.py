@@ -9,6 +9,7 @@ from fastapi import APIRouter, Query
 from muybridge.studio.agreement import Agreement, compute_agreement, list_annotators
 from muybridge.studio.annotation_records import MAX_NAME_CHARACTERS, Annotations, VideoMarks
 from muybridge.studio.errors import StudioError
+from muybridge.studio.projects import Project
 from muybridge.studio.routes.dependencies import ERRORS, OpenProject, OptionalVideoPath, VideoPath
 
 router = APIRouter(tags=["annotations"], responses=ERRORS, prefix="/projects/{project}")
@@ -42,9 +43,15 @@ def _get_agreement(
     marks_by_path = {one: marks for one, marks in project.annotations.read_all().items() if path in (None, one)}
     if first is None or second is None:
         return Agreement(annotators=list_annotators(marks_by_path))
-    durations = {
-        one: examined.properties.duration_seconds
-        for one in marks_by_path
-        if (examined := project.videos.get_known(one)) is not None and examined.properties is not None
-    }
-    return compute_agreement(marks_by_path, durations, first, second)
+    durations = {one: _read_duration(project, one) for one in marks_by_path}
+    known = {one: duration for one, duration in durations.items() if duration is not None}
+    return compute_agreement(marks_by_path, known, first, second)
+
+
+def _read_duration(project: Project, path: str) -> float | None:
+    """The duration of a video, which is examined if it was not yet; None where it cannot be."""
+    try:
+        properties = project.videos.examine(path).properties
+    except StudioError:
+        return None
+    return properties.duration_seconds if properties else None

@@ -9,7 +9,7 @@ from fastapi import APIRouter, Path, Query
 from muybridge.models.family import build_specification
 from muybridge.studio.annotation_records import StudioRecord
 from muybridge.studio.errors import StudioError
-from muybridge.studio.jobs import Job
+from muybridge.studio.jobs import LIVE_STATES, Job
 from muybridge.studio.model_address import RUNS_FOLDER, resolve_model
 from muybridge.studio.projects import Project
 from muybridge.studio.routes.dependencies import ERRORS, OpenProject, StudioServices
@@ -77,6 +77,8 @@ def _start_training(studio: StudioServices, project: OpenProject, request: Train
     init = resolve_model(request.init, studio.folders, project.folder).address if request.init else None
     if init is None:
         build_specification(request.model or DEFAULT_MODEL)  # raises ValueError for a name that there is not
+    if any(job.run == request.name and job.state in LIVE_STATES for job in project.jobs.list_jobs()):
+        raise StudioError(409, f"a run {request.name!r} is being trained or waits; choose another name")
     command = build_train_command(request, project.folder, init)
     return project.jobs.start("train", f"train {request.name}", command, run=request.name)
 

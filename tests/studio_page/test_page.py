@@ -344,6 +344,19 @@ def test_a_video_that_opens_shows_no_frame_of_the_last_one(page: Any) -> None:
     assert page.get_by_role("button", name="+1 frame").is_disabled()
 
 
+def test_of_two_videos_the_one_asked_for_last_is_opened(page: Any) -> None:
+    held: list[Any] = []
+    page.route("**/video?path=b.mp4", lambda route: held.append(route))
+    _open_tab(page, "Videos")
+    with page.expect_request("**/video?path=b.mp4"):
+        page.get_by_role("button", name="b.mp4").click()
+    _open_video(page, "c.mp4")
+    with page.expect_response("**/video?path=b.mp4"):
+        held[0].continue_()
+    page.wait_for_timeout(500)
+    assert page.get_by_role("heading", name="c.mp4").is_visible()
+
+
 def test_a_training_is_stopped_and_resumed(page: Any) -> None:
     _open_tab(page, "Mark")
     _open_video(page, "b.mp4")

@@ -27,6 +27,7 @@ const ANNOTATOR_KEY = "muybridge.annotator";
 class Studio {
   constructor() {
     this.video = null;
+    this.wanted = null; // the video that is being opened
     this.classes = new Classes();
     this.marks = new Marks();
     this.jobs = new Jobs();
@@ -73,6 +74,7 @@ class Studio {
     select.replaceChildren(...projects.map((one) => make("option", { value: one.id, title: one.folder }, one.name)));
     select.value = id;
     select.onchange = () => attempt(() => this.openProject(select.value));
+    this.wanted = null;
     this.api = new ProjectApi(id);
     this.marks.annotator = localStorage.getItem(ANNOTATOR_KEY) ?? project?.annotator ?? "me";
     this.listen();
@@ -96,6 +98,7 @@ class Studio {
   }
 
   closeVideo() {
+    this.wanted = null;
     this.video = null;
     this.marks.close();
     this.prediction.close();
@@ -104,19 +107,28 @@ class Studio {
     find("screen-note").textContent = "There are no videos in this folder. Add some under Videos, or open another folder.";
   }
 
+  /** Examining a video takes a while: of several that are asked for, the last one is opened. */
   async openVideo(path) {
-    if (this.videos.videos.get(path)?.path === this.video?.path && this.video?.project === this.api) return;
-    const info = await this.api.get("video", { path });
-    if (info.status !== "ok") {
-      showNotice(`${path} cannot be opened: ${info.reason || info.status}`);
-      return;
+    const wanted = (this.wanted = { path });
+    try {
+      if (this.videos.videos.get(path)?.path === this.video?.path && this.video?.project === this.api) return;
+      const info = await this.api.get("video", { path });
+      if (this.wanted !== wanted) return;
+      if (info.status !== "ok") showNotice(`${path} cannot be opened: ${info.reason || info.status}`);
+      else if ((await this.mayLeave()) && this.wanted === wanted) await this.showVideo(info);
+    } finally {
+      if (this.wanted === wanted) this.wanted = null;
     }
-    if (!(await this.mayLeave())) return;
-    this.video = { ...info, project: this.api };
+  }
+
+  async showVideo(info) {
+    const { api } = this;
+    const { path } = info;
+    this.video = { ...info, project: api };
     find("video-title").textContent = path;
     this.prediction.clear();
     this.videos.update(info);
-    await Promise.all([this.marks.load(this.api, path), this.player.open(this.api, info), this.prediction.load(this.api, path)]);
+    await Promise.all([this.marks.load(api, path), this.player.open(api, info), this.prediction.load(api, path)]);
   }
 
   listUsablePaths() {
@@ -166,7 +178,7 @@ class Studio {
   updateVideo(video) {
     this.videos.update(video);
     if (video.path !== this.video?.path) {
-      if (!this.video && video.status === "ok") return this.openVideo(video.path);
+      if (!this.video && !this.wanted && video.status === "ok") return this.openVideo(video.path);
       return undefined;
     }
     this.video = { ...video, project: this.api };
@@ -230,6 +242,7 @@ class Studio {
   /** Play a part of a video in a loop. */
   async showRange(path, start, end) {
     if (this.video?.path !== path) await this.openVideo(path);
+    if (this.video?.path !== path) return; // it cannot be opened, or another one was asked for meanwhile
     this.marks.select(null);
     this.timeline.showRange(start, end);
     await this.player.seek(start);

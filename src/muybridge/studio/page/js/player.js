@@ -58,7 +58,7 @@ export class Player extends EventTarget {
     [this.seconds, this.index] = [0, 0];
     this.dispatchEvent(new Event("open")); // nothing can be pressed or reads as shown until the frames are known
     const frames = await new FrameTimes(api, info.path).load();
-    if (this.info?.path !== info.path) return;
+    if (this.info?.path !== info.path || this.api !== api) return;
     this.frames = frames;
     this.note.textContent = "";
     if (this.hasRanges) this.setSource(0);

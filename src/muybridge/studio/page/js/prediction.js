@@ -30,7 +30,7 @@ export class Prediction extends EventTarget {
     this.path = path;
     const before = this.chosen;
     const { predictions } = await api.get("predictions", { path });
-    if (this.path !== path) return;
+    if (this.path !== path || this.api !== api) return;
     this.list = predictions;
     this.clear();
     this.chosen = predictions.find((one) => one.id === before?.id && predictions[0] === one) ?? predictions[0] ?? null;

@@ -47,7 +47,7 @@ def test_rows_are_in_the_order_asked_for_and_each_is_there_once(
         raise KeyboardInterrupt
     assert not path.exists()
     with PredictionsWriter(path, SETTINGS) as file:
-        assert file.done_videos == {"4.mp4", "1.mp4"}
+        assert file.select_pending(f"{number}.mp4" for number in range(5)) == ["0.mp4", "2.mp4", "3.mp4"]
         with pytest.raises(AssertionError, match="is done already"):
             file.add(prediction(1))
         for number in (0, 2, 3):
@@ -285,12 +285,12 @@ def test_an_interrupted_run_goes_on_where_it_was(tmp_path: Path, monkeypatch: py
         raise KeyboardInterrupt
     assert not path.exists()
     with FeaturesWriter(path, SETTINGS) as file:
-        assert file.done_videos == {"a", "b", "c"}
+        assert file.select_pending("abcd") == ["d"]
         file.add(features("d"))
         file.finish("abcd")
     assert list(dict.fromkeys(pq.read_table(path)["video"].to_pylist())) == ["a", "b", "c", "d"]
     with FeaturesWriter(path, SETTINGS) as file:
-        assert file.done_videos == frozenset()
+        assert file.select_pending("abcd") == ["a", "b", "c", "d"]
 
 
 def test_why_clips_are_missing_is_known_after_an_interruption(tmp_path: Path) -> None:
@@ -312,7 +312,7 @@ def test_a_killed_run_loses_only_what_was_not_yet_a_part(tmp_path: Path, monkeyp
     for name in "abc":
         killed.add(features(name))
     del killed  # and with it the lock, as at the end of a process
-    assert FeaturesWriter(path, SETTINGS).done_videos == {"a", "b"}
+    assert FeaturesWriter(path, SETTINGS).select_pending("abcd") == ["c", "d"]
 
 
 def test_videos_of_another_list_stay_out(tmp_path: Path) -> None:
@@ -359,7 +359,7 @@ def test_features_in_parts_of_version_0_1_are_started_anew(tmp_path: Path) -> No
     part = FEATURES_SCHEMA.with_metadata(metadata).empty_table()
     pq.write_table(part, tmp_path / ".features.parquet.parts" / "000000.parquet")
     with FeaturesWriter(tmp_path / "features.parquet", SETTINGS) as file:
-        assert not file.done_videos
+        assert file.select_pending(["a", "b"]) == ["a", "b"]
         file.add(features("a"))
         assert file.finish("a") == 3
     assert [entry.name for entry in tmp_path.iterdir()] == ["features.parquet"]
@@ -414,8 +414,15 @@ def test_parts_of_an_older_version_are_resumed(tmp_path: Path) -> None:
 
 def test_a_video_is_done_while_its_file_is_as_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    kept, touched, longer, gone, frames, overwritten, prepared, again = names = [
-        *("kept.mp4", "touched.mp4", "longer.mp4#1-2", "gone.mp4", "frames", "overwritten", "data/a.mp4", "again/a.mp4")
+    names = [
+        "kept.mp4",
+        "touched.mp4",
+        "longer.mp4#1-2",
+        "gone.mp4",
+        "frames",
+        "overwritten",
+        "data/a.mp4",
+        "again/a.mp4",
     ]
     files = [Path(name.partition("#")[0]) for name in names[:4]]
     files += [Path("frames/1.png"), Path("overwritten/1.png"), Path("data/dataset.json"), Path("again/dataset.json")]
@@ -432,11 +439,10 @@ def test_a_video_is_done_while_its_file_is_as_it_was(tmp_path: Path, monkeypatch
     for name in ("overwritten/1.png", "again/dataset.json"):
         Path(name).write_bytes(b"other")
     with FeaturesWriter("f.parquet", SETTINGS) as writer:
-        assert writer.done_videos == {kept, gone, frames, prepared}
-        assert writer.select_pending(names) == [touched, longer, overwritten, again]
+        assert writer.select_pending(names) == ["touched.mp4", "longer.mp4#1-2", "overwritten", "again/a.mp4"]
         for name in writer.select_pending(names):
             writer.add(features(name, seed=1))
         assert writer.finish(names) == 3 * len(names)
     rows = pq.read_table("f.parquet")
-    assert rows["features"].to_pylist()[0] == features(kept).features[0].tolist()
-    assert rows["features"].to_pylist()[-1] == features(again, seed=1).features[2].tolist()
+    assert rows["features"].to_pylist()[0] == features("kept.mp4").features[0].tolist()
+    assert rows["features"].to_pylist()[-1] == features("again/a.mp4", seed=1).features[2].tolist()

@@ -34,7 +34,7 @@ def fuse(
         muybridge fuse rgb.parquet flow.parquet --weights 0.6 0.4 -o fused.csv
     """
     from muybridge.evaluation.fuse import fuse as fuse_scores
-    from muybridge.evaluation.scores import compare_data, read_any_scores, read_execution, read_remarks
+    from muybridge.evaluation.scores import describe_different_data, read_any_scores, read_execution, read_remarks
     from muybridge.evaluation.scores_text import TEXT_EXTENSIONS, write_scores_text
 
     target = resolve_output(output, prints_json=json) if output else None
@@ -47,7 +47,7 @@ def fuse(
     fusion = fuse_scores(members, weights or [1.0] * len(members), names=scores)
     # What flatters the score of a member flatters the mean.
     remarks = [f"{name}: {remark}" for name in scores for remark in read_remarks(Path(name))]
-    remarks += compare_data({name: (read_execution(Path(name)) or {}).get("data") for name in scores})
+    remarks += describe_different_data({name: (read_execution(Path(name)) or {}).get("data") for name in scores})
     values = {**fusion.to_json(), "remarks": remarks}
     if target:
         write_scores_text(target, fusion.videos, values)

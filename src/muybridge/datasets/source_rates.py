@@ -44,7 +44,7 @@ def set_source_rates(
 def describe_rates(paths_without_rate: Sequence[str], source_fps: float | None) -> list[str]:
     """A note where the rate of some files and folders of frames is assumed, or where `source_fps` is that of none."""
     num_lacking = sum(
-        path_exists(Path(path)) and (_is_called_like_stored_frames(path) or Path(path).is_dir())
+        path_exists(Path(path)) and (_has_stored_frames_extension(path) or Path(path).is_dir())
         for path in paths_without_rate
     )
     if source_fps is None:
@@ -54,10 +54,10 @@ def describe_rates(paths_without_rate: Sequence[str], source_fps: float | None) 
 
 def may_lack_rate(path: str) -> bool:
     """Whether a path is called like a folder or a file of frames, and not like a video; nothing is opened."""
-    return not has_video_extension(path) or _is_called_like_stored_frames(path)
+    return not has_video_extension(path) or _has_stored_frames_extension(path)
 
 
-def _is_called_like_stored_frames(path: str) -> bool:
+def _has_stored_frames_extension(path: str) -> bool:
     return PurePosixPath(path).suffix[1:].lower() in STORED_FRAMES_EXTENSIONS
 
 

@@ -183,7 +183,7 @@ def read_execution(path: Path) -> dict[str, Any] | None:
     return None if text is None else parse_json_object(text, f"the metadata of {path}")
 
 
-def compare_data(addresses: Mapping[str, Any]) -> list[str]:
+def describe_different_data(addresses: Mapping[str, Any]) -> list[str]:
     """A sentence where scores are of data in different places. `addresses` has that of each file by name, None: not known."""
     known = {name: address for name, address in addresses.items() if address is not None}
     if len(set(known.values())) < 2:

@@ -111,11 +111,6 @@ class _TableWriter:
     def __exit__(self, *exception: object) -> None:
         self._parts.__exit__(*exception)
 
-    @property
-    def done_videos(self) -> Set[str]:
-        """Videos added so far, by this run and the interrupted one; grows with `add`."""
-        return self._done_videos
-
     def select_pending(self, videos: Iterable[str]) -> list[str]:
         """Those of `videos` that are to be added. Call it before they are read: the states of their files are those of now."""
         pending = [video for video in videos if video not in self._done_videos]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from muybridge.evaluation.scores import compare_data
+from muybridge.evaluation.scores import describe_different_data
 from muybridge.report.document import Paragraph
 
 
@@ -15,4 +15,6 @@ def build_remarks(name: str, remarks: Sequence[str]) -> list[Paragraph]:
 
 def build_data_remarks(addresses: Mapping[str, str | None]) -> list[Paragraph]:
     """A warning where compared scores are of data in different places; `addresses` by the name of the run."""
-    return [Paragraph(f"{sentence[0].upper()}{sentence[1:]}.", "warning") for sentence in compare_data(addresses)]
+    return [
+        Paragraph(f"{sentence[0].upper()}{sentence[1:]}.", "warning") for sentence in describe_different_data(addresses)
+    ]

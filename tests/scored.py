@@ -9,8 +9,9 @@ from typing import Any, Literal
 import numpy as np
 
 from muybridge.evaluation.protocol import EvaluationProtocol
-from muybridge.evaluation.scores import make_record_batch, write_scores
+from muybridge.evaluation.scores import make_record_batch, read_scores, write_scores
 from muybridge.evaluation.scores_header import TARGETS_FORMAT, TARGETS_SCHEMA, ScoresHeader
+from muybridge.evaluation.video_scores import VideoScoresWriter, aggregate_record_batch
 from muybridge.models.heads import Head
 from muybridge.records import PlannedView, Preprocessing
 from muybridge.settings import EvaluationSettings
@@ -57,6 +58,19 @@ def write_score_file(
         batches.append(make_record_batch(rows, logits if len(logits) else np.zeros((0, 0), np.float32)))
     write_scores(path, batches, header, execution)
     return path
+
+
+def keep_videos(path: Path, target: Path) -> Path:
+    """The scores of a file of views as `evaluation.keep videos` writes them."""
+    scores = read_scores(path)
+    (views,) = scores.table.combine_chunks().to_batches()
+    num_views = scores.header.protocol.num_views
+    batches = [
+        aggregate_record_batch(views.slice(first, num_views), scores.header, 0)
+        for first in range(0, len(views), num_views)
+    ]
+    VideoScoresWriter(target, scores.header).write(batches)
+    return target
 
 
 def write_task_scores(

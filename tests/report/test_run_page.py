@@ -18,7 +18,7 @@ from muybridge.report.sections.timelines import TimelineRecord
 from muybridge.report.sources import read_run
 from muybridge.report.tables import Table
 from muybridge.settings import EvaluateSettings, LoadingSettings
-from scored import certain, write_score_file
+from scored import certain, keep_videos, write_score_file
 
 
 def page_text(page: Page) -> str:
@@ -107,6 +107,16 @@ def test_a_score_file_alone_says_what_it_lacks(tmp_path: Path) -> None:
     assert "1 of 2 videos could not be read" in page_text(page)
     assert table(page, "evaluation-failures").rows == (("b", "unreadable", "broken on purpose", 1),)
     assert [column.title for column in table(page, "classes").columns][3] == "unreadable"
+
+
+def test_scores_of_videos_count_the_clips_that_failed_and_say_why(tmp_path: Path) -> None:
+    videos = [("a", (0,), [certain(1, 2), None, None]), ("b", (1,), [None] * 3), ("c", (1,), [certain(1, 2)] * 3)]
+    views = write_score_file(tmp_path / "views.parquet", videos, ("x", "y"))
+    pages = [build([str(path)], None) for path in (views, keep_videos(views, tmp_path / "videos.parquet"))]
+    failures = [sorted(table(page, "evaluation-failures").rows) for page in pages]
+    assert failures[1] == [("a", "failed", "broken on purpose", 2), ("b", "failed", "broken on purpose", 3)]
+    assert [(*row[:1], *row[2:]) for row in failures[0]] == [(*row[:1], *row[2:]) for row in failures[1]]
+    assert table(pages[1], "accuracy").rows[1][2:] == table(pages[0], "accuracy").rows[1][2:]
 
 
 def test_scores_of_which_everything_failed(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
+import pyarrow.compute as pc
 
 from muybridge.evaluation.aggregate import VideoScores, compute_video_scores
 from muybridge.evaluation.metrics import Accuracy, compute_accuracy
@@ -21,6 +21,7 @@ from muybridge.evaluation.scores import Scores, read_any_scores, read_execution,
 from muybridge.evaluation.scores_path import is_of_other_data
 from muybridge.evaluation.task_metrics import TaskMetrics, compute_task_metrics
 from muybridge.evaluation.video_scores import has_video_rows, read_video_scores
+from muybridge.files.parquet_file import read_parquet
 from muybridge.files.run_folder import (
     UNFINISHED_REMARK,
     describe_unfinished_run,
@@ -33,7 +34,6 @@ from muybridge.parsing import read_json_object
 from muybridge.records import Checkpoint
 from muybridge.report.mistakes import Mistake, find_confident_mistakes
 from muybridge.report.sections.timelines import TimelineRecord, read_timelines
-from muybridge.text import format_count
 from muybridge.weights.address import CHECKPOINTS, match_checkpoint
 from muybridge.weights.card import SUFFIX
 
@@ -49,12 +49,13 @@ PREFERRED_SPLITS = ("test", "validation", "train")
 
 @dataclass(frozen=True)
 class FailedView:
-    """A view of an evaluation that could not be read."""
+    """A view of an evaluation that could not be read. A score file with a row a video has those of a video as one."""
 
     video: str
     view: int
     status: str
     reason: str
+    num_views: int = 1
 
 
 @dataclass(frozen=True)
@@ -220,7 +221,7 @@ def _read_evaluation(path: Path) -> EvaluationRecord | TaskEvaluationRecord:
         accuracy = compute_accuracy(videos)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
-    failures = _list_failed_videos(videos) if scores is None else _list_failed_views(scores)
+    failures = _list_failed_videos(path) if scores is None else _list_failed_views(scores)
     mistakes = find_confident_mistakes(scores, videos)
     remarks = read_remarks(path)
     return EvaluationRecord(path.stem, path, videos, accuracy, mistakes, failures, remarks)
@@ -268,17 +269,12 @@ def _list_failed_views(scores: Scores) -> tuple[FailedView, ...]:
     return tuple(FailedView(**row) for row in rows)
 
 
-def _list_failed_videos(scores: VideoScores) -> tuple[FailedView, ...]:
-    """List the videos with failed views, for score files without rows of views."""
-    failed = np.flatnonzero(scores.num_failed_views).tolist()
+def _list_failed_videos(path: Path) -> tuple[FailedView, ...]:
+    """The videos with failed views, of a score file with a row a video, which has the reason of the first of them."""
+    table = read_parquet(path, ["video", "reason", "num_failed_views"])
     return tuple(
-        FailedView(
-            scores.videos[index],
-            0,
-            "failed",
-            f"{scores.num_failed_views[index]} of {format_count(int(scores.num_views[index]), 'clip')}",
-        )
-        for index in failed
+        FailedView(row["video"], 0, "failed", row["reason"], row["num_failed_views"])
+        for row in table.filter(pc.greater(table["num_failed_views"], 0)).to_pylist()
     )
 
 

@@ -22,8 +22,9 @@ from muybridge.weights.address import RUN_FILES
 from muybridge.weights.card import load_network
 
 CLIPS_NOTE = (
-    "The clip of each video with the highest probability of the wrong class, at its own speed, cropped as the network sees it. "
-    "A confident mistake is often a wrong label or a video that shows both classes."
+    "The clip of each video with the highest probability of the wrong class (the middle one where the scores of clips were not "
+    "kept), at its own speed, cropped as the network sees it. A confident mistake is often a wrong label or a video that shows "
+    "both classes."
 )
 
 EVIDENCE_NOTE = " Below each clip, colour shows where and when the network sees that class (Grad-CAM)."

@@ -128,7 +128,9 @@ def build_failure_blocks(failed_views: Sequence[FailedView], failed_draws: Seque
         return [Paragraph("Nothing failed: all planned clips were read.")]
     blocks: list[Block] = []
     if failed_views:
-        view_counts = Counter((view.video, view.status, view.reason) for view in failed_views)
+        view_counts: Counter[tuple[str, str, str]] = Counter()
+        for view in failed_views:
+            view_counts[view.video, view.status, view.reason] += view.num_views
         blocks.append(_build_failure_table("evaluation-failures", "Clips that evaluation could not read", view_counts))
     if failed_draws:
         draw_counts = Counter(

@@ -106,6 +106,19 @@ def test_thresholds_that_were_not_chosen_are_said_to_be(tmp_path: Path) -> None:
         assert origin in (next(table for table in page.tables if table.name == "l-classes").note or "")
 
 
+def test_data_is_refused_where_nothing_is_shown_of_it(tmp_path: Path) -> None:
+    head = Head("multi_label", ("a", "b"), "sigmoid", thresholds=(0.5, 0.5))
+    targets = np.array([[1.0, 0.0], [0.0, 1.0], [1.0, 1.0]])
+    addresses = [
+        write_outputs(tmp_path / f"{name}.parquet", head, ("a", "b"), targets, 4 * targets - 2) for name in "xy"
+    ]
+    for some in (addresses[:1], addresses):
+        with pytest.raises(
+            ValueError, match=r"^--data videos is for .* the task multi_label does not have; leave it out$"
+        ):
+            build_page(some, "videos")
+
+
 def test_the_name_of_a_file_is_no_markup(tmp_path: Path) -> None:
     head = Head("multi_label", ("a", "b"), "sigmoid", thresholds=(0.5, 0.5))
     targets = np.array([[1.0, 0.0], [0.0, 1.0], [1.0, 1.0]])

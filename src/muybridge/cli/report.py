@@ -23,7 +23,7 @@ def report(
     Args:
         addresses: A run folder, a score file or a study folder; or several runs or score files.
         output: The page to write.
-        data: Where the scored videos are (default: where the run says).
+        data: Where the scored videos are, for the clips of mistakes (default: where the run says).
         figures: A folder for figures as .svg, .pdf and .png and tables as .md, .tex and .csv.
         json: Print the content of the page as JSON.
 

@@ -21,8 +21,8 @@ def build_page(
     """Build the page about run folders, score files or one study folder.
 
     `data` is where the scored videos are, by default where the run says. `on_clip` is called with (clips drawn, clips in total)
-    for each gallery of mistakes. Raises ValueError for addresses that hold none of
-    these, or a study among others.
+    for each gallery of mistakes. Raises ValueError for addresses that hold none of these, for a study among others, and for
+    `data` beside what has no clips of mistakes: a study, or another task than single_label.
     """
     sources = read_sources(addresses)
     if isinstance(sources, StudyRecord):
@@ -31,6 +31,11 @@ def build_page(
         return build_study_page(sources)
     tasks = [run for run in sources if run.task_evaluations]
     if tasks:
+        if data:
+            task = tasks[0].task_evaluations[0].metrics.task
+            raise ValueError(
+                f"--data {data} is for the clips of mistakes, which the task {task} does not have; leave it out"
+            )
         return build_task_page(tasks[0]) if len(sources) == 1 else build_task_comparison_page(sources)
     fallback_data = next((run.data for run in sources if run.data), None)
     clips = [replace(find_clips(run, data, fallback_data=fallback_data), on_clip=on_clip) for run in sources]

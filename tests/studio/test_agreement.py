@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from itertools import combinations, permutations
+
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from muybridge.studio.agreement import compute_agreement, list_annotators
 from muybridge.studio.annotation_records import ReviewedRange, SegmentMark, VideoMarks
@@ -46,6 +50,48 @@ def test_marks_of_one_class_that_touch_are_one_segment() -> None:
     assert set(agreement.segment_f1.values()) == {1.0}
     (walk,) = agreement.classes
     assert (walk.f1, walk.num_first, walk.num_second) == (1.0, 2, 1)
+
+
+def test_as_many_pairs_are_made_as_can_be() -> None:
+    """kim's 0-10 overlaps lee's 3-10 most, and pairs with 0-6, which leaves 3-10 to kim's 6-10."""
+    segments = [_mark("walk", *bounds, "kim") for bounds in ((0, 10), (6, 10))]
+    segments += [_mark("walk", *bounds, "lee") for bounds in ((0, 6), (3, 10))]
+    agreement = compute_agreement({"x.mp4": VideoMarks(segments=tuple(segments))}, {"x.mp4": 10.0}, "kim", "lee")
+    assert agreement.segment_f1 == {"0.1": 1.0, "0.25": 1.0, "0.5": 1.0}
+
+
+_BOUNDS = st.tuples(st.integers(0, 9), st.integers(1, 6))
+_SEGMENTS = st.lists(st.tuples(st.sampled_from("xy"), _BOUNDS), min_size=1, max_size=5)
+
+
+def _list_marks(segments: list[tuple[str, tuple[int, int]]], annotator: str) -> list[SegmentMark]:
+    """Marks that may overlap, and never touch, since those of one class that do are one."""
+    return [_mark(label, start, start + 0.9 * length, annotator) for label, (start, length) in segments]
+
+
+def _count_most_pairs(left: list[SegmentMark], right: list[SegmentMark], overlap: float) -> int:
+    def is_pair(first: SegmentMark, second: SegmentMark) -> bool:
+        shared = min(first.end_seconds, second.end_seconds) - max(first.start_seconds, second.start_seconds)
+        union = (first.end_seconds - first.start_seconds) + (second.end_seconds - second.start_seconds) - shared
+        return first.label == second.label and shared / union >= overlap - 1e-9
+
+    few, many = sorted((left, right), key=len)
+    return max(sum(map(is_pair, few, chosen)) for chosen in permutations(many, len(few)))
+
+
+@given(_SEGMENTS, _SEGMENTS)
+def test_nothing_depends_on_who_is_first(
+    left: list[tuple[str, tuple[int, int]]], right: list[tuple[str, tuple[int, int]]]
+) -> None:
+    kim, lee = _list_marks(left, "kim"), _list_marks(right, "lee")
+    marks = {"x.mp4": VideoMarks(segments=(*kim, *lee))}
+    one, other = (compute_agreement(marks, {}, *names) for names in (("kim", "lee"), ("lee", "kim")))
+    assert (one.kappa, one.segment_f1) == (other.kappa, other.segment_f1)
+    assert [(each.kappa, each.f1) for each in one.classes] == [(each.kappa, each.f1) for each in other.classes]
+    for overlap, value in one.segment_f1.items():
+        num_pairs = _count_most_pairs(kim, lee, float(overlap))
+        assert value == pytest.approx(2 * num_pairs / (len(kim) + len(lee)), abs=1e-4)
+    assert all(before >= after for before, after in combinations(one.segment_f1.values(), 2))
 
 
 def test_only_videos_of_both_count() -> None:

@@ -24,7 +24,7 @@ from typing import Any
 F1_OVERLAPS = (0.10, 0.25, 0.50)  # MS-TCN
 AP_OVERLAPS = (0.3, 0.4, 0.5, 0.6, 0.7)  # THUMOS 2014
 _TOLERANCE_SECONDS = 1e-6  # segments whose gap or overlap is smaller than this touch
-_TOLERANCE_OVERLAP = 1e-9  # what rounding seconds does to an overlap: frames 0-10 of 0-20 are half of them at any rate
+TOLERANCE_OVERLAP = 1e-9  # what rounding seconds does to an overlap: frames 0-10 of 0-20 are half of them at any rate
 
 
 @dataclass(frozen=True)
@@ -278,9 +278,9 @@ def _find_match(spans: Sequence[LabeledSpan], predicted: LabeledSpan, overlap: f
     """The position of the span that overlaps a prediction most, the first among equals; None where by less than `overlap`."""
     shares = [compute_overlap(span, predicted) for span in spans]
     most = max(shares, default=-1.0)
-    if most < overlap - _TOLERANCE_OVERLAP:
+    if most < overlap - TOLERANCE_OVERLAP:
         return None
-    return next(position for position, share in enumerate(shares) if share >= most - _TOLERANCE_OVERLAP)
+    return next(position for position, share in enumerate(shares) if share >= most - TOLERANCE_OVERLAP)
 
 
 def _compute_majority(timelines: Sequence[VideoTimeline]) -> float:

@@ -13,9 +13,11 @@ import pytest
 import torch
 from PIL import Image
 
+from muybridge.cli.main import main
 from muybridge.evaluation.protocol import EvaluationProtocol
 from muybridge.evaluation.scores_header import ScoresHeader
 from muybridge.inference.explain import compute_grad_cam, draw_evidence
+from muybridge.loading.clip_reader import StoredFlowReader, open_clip_reader
 from muybridge.loading.open_data import open_data
 from muybridge.models.network import create_model
 from muybridge.records import FLOW_MEAN, FLOW_STD, Preprocessing, VideoError
@@ -27,6 +29,8 @@ from muybridge.report.clip_images import (
     open_scored_clips,
 )
 from muybridge.settings import EvaluationSettings
+from muybridge.video.sampling import sample_uniform_clips
+from muybridge.video.views import FlowView, collate_views, prepare_network_input
 from videos import read_indices, write_video
 
 PREPROCESSING = Preprocessing(clip_length=4, frame_stride=2, scale_height=48, scale_width=64, crop=48)
@@ -159,6 +163,27 @@ def test_the_evidence_stands_below_each_frame(data: Path) -> None:
     assert all(np.array_equal(clip[:, :48], plain) for clip in both)
     assert {clip.shape for clip in both} == {(4, 96, 48, 3)}
     assert [np.array_equal(clip[:, 48:], plain) for clip in both] == [False, True]
+
+
+def test_the_evidence_is_of_the_stored_flow_that_was_scored(data: Path, tmp_path: Path) -> None:
+    pytest.importorskip("cv2", reason="OpenCV is not installed: pip install 'muybridge[flow]'")
+    assert (
+        main(["prepare", str(data), "--flow", "--scale", "48", "64", "--workers", "1", "-o", str(tmp_path / "p")]) == 3
+    )
+    flow = replace(PREPROCESSING, modality="flow", frame_stride=1, mean=FLOW_MEAN, std=FLOW_STD, flow_gap=1)
+    torch.manual_seed(0)
+    network = create_model("r2plus1d_10", num_classes=2, clip_length=4, width=4, input_channels=2).eval()
+    reader = replace(open_scored_clips(str(tmp_path / "p"), header(flow, clips=1)), network=network)
+    shown = reader.read_clip("test/kick/a.mp4", 0, "kick").frames_thwc
+    manifest = reader.manifest
+    scored = open_clip_reader(manifest.root, flow)
+    path = scored.select_videos(manifest).get_path(reader.video_indices["test/kick/a.mp4"])
+    clips = sample_uniform_clips(scored.source.read_frame_times(path), flow, 1)
+    (view,) = scored.read_evaluation_views(path, clips)
+    assert isinstance(scored, StoredFlowReader) and isinstance(view, FlowView)
+    inputs = prepare_network_input(collate_views([view]), flow, torch.device("cpu"))
+    (expected_thw,) = compute_grad_cam(network, inputs, torch.tensor([0])).numpy()
+    assert np.array_equal(shown[:, 48:], draw_evidence(shown[:, :48], expected_thw))
 
 
 @pytest.mark.parametrize("crop", range(3))

@@ -23,7 +23,7 @@ from muybridge.datasets.manifest import Manifest
 from muybridge.evaluation.protocol import EvaluationProtocol
 from muybridge.evaluation.scores_header import ScoresHeader
 from muybridge.inference.explain import compute_grad_cam, draw_evidence
-from muybridge.loading.clip_reader import create_clip_reader, open_frame_source
+from muybridge.loading.clip_reader import open_clip_reader, open_frame_source
 from muybridge.loading.datasets import read_segment_times
 from muybridge.loading.open_data import DataOptions, open_data
 from muybridge.models.network import VideoResNet
@@ -80,16 +80,17 @@ class ScoredClipReader:
         )
         if self.network is not None and explained_class is not None:
             label = self.classes.index(explained_class)
-            inputs = self._read_inputs(path, clip_times, crop_index)
+            inputs = self._read_inputs(index, clip_times, crop_index)
             (evidence_thw,) = compute_grad_cam(self.network, inputs, torch.tensor([label])).numpy()
             frames = np.concatenate([frames, draw_evidence(frames, evidence_thw)], axis=1)
         steps = np.diff(ticks)
         step = float(np.median(steps[steps > 0])) * float(times.tick_seconds) if np.any(steps > 0) else 0.04
         return ClipFrames(frames, max(MIN_FRAME_MILLISECONDS, round(1000 * step)))
 
-    def _read_inputs(self, path: str, clip: ClipTimes, crop_index: int) -> Tensor:
-        """The network's input (1, C, T, H, W) of one crop of a clip."""
-        reader = create_clip_reader(self.source, self.protocol.preprocessing)
+    def _read_inputs(self, index: int, clip: ClipTimes, crop_index: int) -> Tensor:
+        """The network's input (1, C, T, H, W) of one crop of a clip, read as in evaluation: stored flow where there is."""
+        reader = open_clip_reader(self.manifest.root, self.protocol.preprocessing, self.protocol.time_origin)
+        path = reader.select_videos(self.manifest).get_path(index)
         view = list(reader.read_evaluation_views(path, [clip], num_crops=self.protocol.num_crops))[crop_index]
         if isinstance(view, VideoError):
             raise view

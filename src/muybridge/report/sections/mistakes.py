@@ -27,6 +27,7 @@ CLIPS_NOTE = (
     "both classes."
 )
 
+FLOW_NOTE = " Of a network of optical flow, the frames are shown at which its flow begins."
 EVIDENCE_NOTE = " Below each clip, colour shows where and when the network sees that class (Grad-CAM)."
 
 
@@ -86,7 +87,9 @@ def build_clips_note(*clips: ReportClips) -> list[Block]:
     readers = [run_clips.reader for run_clips in clips if run_clips.reader]
     if not readers:
         return []
-    return [Paragraph(CLIPS_NOTE + EVIDENCE_NOTE if any(reader.network for reader in readers) else CLIPS_NOTE)]
+    shows_flow = any(reader.protocol.preprocessing.modality == "flow" for reader in readers)
+    shows_evidence = any(reader.network for reader in readers)
+    return [Paragraph(CLIPS_NOTE + FLOW_NOTE * shows_flow + EVIDENCE_NOTE * shows_evidence)]
 
 
 def build_mistake_blocks(name: str, title: str, mistakes: Sequence[Mistake], clips: ReportClips) -> list[Block]:

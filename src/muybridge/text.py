@@ -73,7 +73,7 @@ def format_number(value: float, decimals: int | None = None) -> str:
     if not math.isfinite(value):
         return "-"
     if decimals is not None:
-        return f"{value:.{decimals}f}"
+        return f"{value:z.{decimals}f}"  # z: never "-0.0"
     return f"{value:,.0f}" if abs(value) >= 10_000 else f"{value:.4g}"
 
 

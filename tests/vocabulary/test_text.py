@@ -49,6 +49,7 @@ def test_shortened_names_keep_both_ends() -> None:
         (0.00312345, None, "0.003123"),
         (12345.6, None, "12,346"),
         (math.nan, 1, "-"),
+        (-0.04, 1, "0.0"),
     ],
 )
 def test_numbers(value: float, decimals: int | None, text: str) -> None:

@@ -163,7 +163,7 @@ def _describe_gap(run: RunRecord) -> str | None:
     return (
         f"video@1 is {format_percent(validation.share)} on {format_count(validation.of, 'validation video')} and "
         f"{format_percent(test.share)} on {format_count(test.of, 'test video')}: "
-        f"{100 * (validation.share - test.share):+.1f} points from test to validation{chosen}."
+        f"{100 * (validation.share - test.share):+z.1f} points from test to validation{chosen}."
     )
 
 

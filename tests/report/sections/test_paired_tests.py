@@ -29,6 +29,7 @@ def test_the_sentence_of_a_single_test_is_told_once_and_has_the_sign_of_the_tabl
 @pytest.mark.parametrize(
     ("test", "sentence"),
     [
+        (make_test(4, 0, -0.17, 0.0, 0.1), "the difference of 4.0 points (95 % interval 0.0 to 17.0) between a and b"),
         (make_test(2, 12, 0.03, 0.17, 0.01), "b is right more often than a by 10.0 points (95 % interval 3.0 to 17.0)"),
         (
             make_test(12, 2, -0.17, -0.03, 0.01),

@@ -81,7 +81,7 @@ def _format_test(test: PairedTest, p_value: float, *, num_tests: int) -> str:
     """One sentence about the better run: that it is better only if the test says so."""
     test = _put_better_second(test)
     better, worse, points = test.second, test.first, 100 * abs(test.difference)
-    interval = f"95 % interval {100 * test.low:.1f} to {100 * test.high:.1f}"
+    interval = f"95 % interval {100 * test.low:z.1f} to {100 * test.high:z.1f}"
     if not test.difference:
         result = f"{better} and {worse} are right equally often ({interval} points)"
     elif p_value < SIGNIFICANCE:

@@ -48,6 +48,22 @@ def test_the_mean_error_is_compared_on_common_videos(tmp_path: Path) -> None:
     assert part.lead[0].text.startswith("On 20 videos that both scored")
 
 
+def test_targets_in_another_order_stand_in_one_column(tmp_path: Path) -> None:
+    head = Head("regression", ("ef", "esv"), "identity", ("%", "ml"), (0.0, 0.0), (1.0, 1.0))
+    other = Head("regression", ("ESV", "EF"), "identity", ("ml", "%"), (0.0, 0.0), (1.0, 1.0))
+    targets = [(40.0 + index, 80.0 + 3 * index) for index in range(9)]
+    videos: list[TaskVideo] = [(str(index), row, [[row[0] + 1, row[1] - 2]]) for index, row in enumerate(targets)]
+    swapped: list[TaskVideo] = [(name, row[::-1], [view[0][::-1]]) for name, row, view in videos if view[0]]
+    paths = [write_task_scores(tmp_path / "one.parquet", head, head.outputs, videos)]
+    paths += [write_task_scores(tmp_path / "two.parquet", other, other.outputs, swapped)]
+    table = next(table for table in build_page([str(path) for path in paths]).tables if table.name == "metrics")
+    headings = ["MAE of ef (%)", "RMSE of ef (%)", "R2 of ef", "MAE of esv (ml)", "RMSE of esv (ml)", "R2 of esv"]
+    assert [column.title for column in table.columns] == ["run", *headings, "videos", "unreadable"]
+    one, two = table.rows
+    assert one[1:3] + one[4:6] == pytest.approx((1, 1, 2, 2))
+    assert two[1:] == pytest.approx(one[1:])
+
+
 def test_other_measures_and_what_cannot_be_compared(tmp_path: Path) -> None:
     labels = Head("multi_label", ("a", "b"), "sigmoid")
     truth = [(float(index % 2), float(index % 3 == 0)) for index in range(24)]
@@ -57,7 +73,9 @@ def test_other_measures_and_what_cannot_be_compared(tmp_path: Path) -> None:
             (str(index), row, [[factor * (value - 0.5) for value in row]]) for index, row in enumerate(truth)
         ]
         paths.append(str(write_task_scores(tmp_path / f"{name}.parquet", labels, labels.outputs, videos)))
-    assert "mAP of right is higher than that of wrong" in build_page(paths).lead[0].text
+    page = build_page(paths)
+    assert "mAP of right is higher than that of wrong" in page.lead[0].text
+    assert [column.title for column in page.tables[0].columns][1:4] == ["mAP", "micro F1", "macro F1"]
 
     levels = ("low", "middle", "high")
     head = Head("ordinal", make_ordinal_outputs(levels), "cumulative_sigmoid")
@@ -67,7 +85,10 @@ def test_other_measures_and_what_cannot_be_compared(tmp_path: Path) -> None:
         (name, (k,), [[9.0 * (2 * (k > 0) - 1), 9.0 * (2 * (k > 1) - 1)]]) for name, (k,), _ in ordinal
     ]
     better = str(write_task_scores(tmp_path / "exact.parquet", head, levels, exact))
-    assert "MAE in levels of exact is lower than that of levels by 1" in build_page([path, better]).lead[0].text
+    page = build_page([path, better])
+    assert "MAE in levels of exact is lower than that of levels by 1" in page.lead[0].text
+    metrics = dict(zip((column.title for column in page.tables[0].columns), page.tables[0].rows[1], strict=True))
+    assert (metrics["MAE in levels"], metrics["exact"], metrics["quadratic weighted kappa"]) == (0, 1, 1)
 
     with pytest.raises(ValueError, match="right and levels cannot be compared: one is of the task multi_label"):
         build_page([paths[0], path])

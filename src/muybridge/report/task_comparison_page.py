@@ -18,7 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from muybridge.evaluation.fusion_members import match_outputs
-from muybridge.evaluation.multi_label import compute_mean_average_precisions
+from muybridge.evaluation.multi_label import MultiLabelMetrics, compute_mean_average_precisions
+from muybridge.evaluation.ordinal import OrdinalMetrics
 from muybridge.evaluation.outputs import VideoOutputs
 from muybridge.evaluation.resampling import MetricEstimate, WeightedMetric, estimate
 from muybridge.models.heads import Head, choose_levels
@@ -222,21 +223,42 @@ def _build_metric_blocks(members: Sequence[_Member]) -> list[Block]:
     else:
         listed = "; ".join(f"{one.name} on {format_protocol(one.evaluation.metrics)}" for one in members)
         protocols = Paragraph(f"The protocols differ, which may cause a difference: {listed}.", "warning")
-    names = list(metrics[0].figures)
     rows: list[tuple[Cell, ...]] = [
         (
             member.name,
-            *(None if np.isnan(value) else value for value in map(one.figures.get, names, [np.nan] * len(names))),
+            *(None if np.isnan(value) else value for value in _list_figures(member).values()),
             one.num_videos - one.num_failed_videos,
             one.num_failed_videos,
         )
         for member, one in zip(members, metrics, strict=True)
     ]
-    columns = (*make_columns("run"), *make_columns(*names, decimals=3), *make_columns("videos", "unreadable"))
+    headings = list(_list_figures(members[0]))
+    columns = (*make_columns("run"), *make_columns(*headings, decimals=3), *make_columns("videos", "unreadable"))
     return [
         protocols,
         Table("metrics", "Metrics of the runs, each over its readable videos", columns, tuple(rows)),
     ]
+
+
+def _list_figures(member: _Member) -> dict[str, float]:
+    """The metrics of a run by heading, its targets in the order of the first run's."""
+    match member.evaluation.metrics.metrics:
+        case MultiLabelMetrics() as labels:
+            mean = labels.mean_average_precision.value
+            return {"mAP": mean, "micro F1": labels.micro_f1, "macro F1": labels.macro_f1}
+        case OrdinalMetrics() as levels:
+            estimates = {"quadratic weighted kappa": levels.kappa, "MAE in levels": levels.mae, "exact": levels.exact}
+            return {heading: one.value for heading, one in estimates.items()}
+        case targets:
+            figures: dict[str, float] = {}
+            for target in (targets[index] for index in member.order):
+                unit = f" ({target.unit})" if target.unit else ""
+                figures |= {
+                    f"MAE of {target.name}{unit}": target.mae.value,
+                    f"RMSE of {target.name}{unit}": target.rmse.value,
+                    f"R2 of {target.name}": target.r2.value,
+                }
+            return figures
 
 
 def _build_difference_table(differences: Sequence[_Difference]) -> Table:

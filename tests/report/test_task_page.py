@@ -16,6 +16,7 @@ from muybridge.records import PlannedView, Preprocessing
 from muybridge.report.build import build_page
 from muybridge.report.charts import LineChart, MatrixChart
 from muybridge.report.page import render_html
+from muybridge.report.sections import tasks as tasks_module
 from muybridge.settings import EvaluationSettings
 
 
@@ -47,6 +48,7 @@ def test_a_number_has_its_agreement(tmp_path: Path) -> None:
     assert agreement.series[0].y == pytest.approx((-2, 0, 2))
     assert [series.y[0] for series in agreement.series[1:]] == pytest.approx([0, -3.92, 3.92], abs=0.01)
     assert page.lead[0].text.startswith("Task regression: EF: MAE 1.33")
+    assert "  " not in page.lead[0].text and page.lead[0].text.endswith(", of 3 videos, 1 more unreadable.")
     assert (
         page.lead[1].text
         == "Measured on test, 4 videos: 1 uniform centre-crop clip of 16 frames a video, values averaged."
@@ -72,6 +74,7 @@ def test_labels_and_levels_have_their_tables(tmp_path: Path) -> None:
     page = build_page([write_outputs(tmp_path / "o.parquet", levels, ("0", "1", "2"), known, outputs)])
     (matrix,) = (chart for chart in page.charts if isinstance(chart, MatrixChart))
     assert matrix.counts.tolist() == [[1, 0, 0], [0, 1, 1], [0, 0, 1]]
+    assert "Blue is correct, orange wrong" in render_html(page)
     assert "quadratic weighted kappa" in render_html(page)
     majority = page.lead[0].text.partition("(always the most frequent level: ")[2]
     table = next(block for block in page.tables if block.name.endswith("-metrics"))
@@ -117,6 +120,20 @@ def test_data_is_refused_where_nothing_is_shown_of_it(tmp_path: Path) -> None:
             ValueError, match=r"^--data videos is for .* the task multi_label does not have; leave it out$"
         ):
             build_page(some, "videos")
+
+
+def test_what_is_left_out_of_a_chart_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tasks_module, "MAX_POINTS", 4)
+    monkeypatch.setattr(tasks_module, "MAX_CLASSES_IN_CHART", 1)
+    head = Head("regression", ("EF",), "identity", None, (50.0,), (10.0,))
+    targets = np.arange(9.0)[:, None]
+    page = build_page([write_outputs(tmp_path / "r.parquet", head, ("EF",), targets, targets)])
+    drawn = [chart.series[0] for chart in page.charts if isinstance(chart, LineChart)]
+    assert [(series.label, len(series.x)) for series in drawn] == [("one video in 3", 3)] * 2
+    labels = Head("multi_label", ("a", "b"), "sigmoid")
+    known = np.array([[1.0, 0.0], [0.0, 1.0], [1.0, 1.0]] * 4)
+    page = build_page([write_outputs(tmp_path / "l.parquet", labels, ("a", "b"), known, 4 * known - 2)])
+    assert page.charts[0].title == "Average precision of 1 of 2 classes, the lowest first"
 
 
 def test_the_name_of_a_file_is_no_markup(tmp_path: Path) -> None:

@@ -14,8 +14,9 @@ def build_task_page(run: RunRecord) -> Page:
     """Build the page of a run of another task than single_label; it has a score file."""
     first = run.task_evaluations[0]
     data = f" Trained on {run.data}." if run.data else ""
+    line = first.metrics.format_line().replace("  (", " (").replace("  ", ", ")  # a page shows two spaces as one
     lead = [
-        Paragraph(f"Task {first.metrics.task}: {first.metrics.format_line()}.{data}"),
+        Paragraph(f"Task {first.metrics.task}: {line}.{data}"),
         *build_remarks(first.name, first.remarks),
         *([Paragraph(f"The run has not finished: {run.unfinished}.", "warning")] if run.unfinished else []),
         *[Paragraph(f"{verdict[0].upper()}{verdict[1:]}.", "warning") for verdict in first.metrics.verdicts],

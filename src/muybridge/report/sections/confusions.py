@@ -21,9 +21,10 @@ from muybridge.text import format_count
 MAX_CLASSES_PER_MATRIX = 24  # of more classes, the densest windows are shown enlarged
 WINDOW_CLASSES, NUM_WINDOWS = 16, 3
 NUM_PAIRS = 20
+COLORS = "Blue is correct, orange wrong; the opacity is the share of the label's videos."
 EXPLANATION = (
-    "Rows are labels, columns predictions; classes often confused with each other are neighbours. Blue is correct, orange "
-    "wrong; the opacity is the share of the label's videos. Only readable videos with exactly one label count."
+    "Rows are labels, columns predictions; classes often confused with each other are neighbours. "
+    f"{COLORS} Only readable videos with exactly one label count."
 )
 
 

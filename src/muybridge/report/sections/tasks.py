@@ -8,6 +8,7 @@ the confusion of levels.
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +22,7 @@ from muybridge.report.charts import IntervalChart, LineChart, MatrixChart, Serie
 from muybridge.report.confusions import normalize_rows
 from muybridge.report.document import Block, Paragraph
 from muybridge.report.sections.accuracy import format_protocol
+from muybridge.report.sections.confusions import COLORS
 from muybridge.report.sections.remarks import build_remarks
 from muybridge.report.sources import TaskEvaluationRecord
 from muybridge.report.tables import Cell, Table, make_columns
@@ -29,6 +31,15 @@ from muybridge.text import format_count
 NOTE = "Intervals are 95 % bootstrap intervals over videos."
 MAX_CLASSES_IN_CHART = 40
 MAX_POINTS = 2000  # of a scatter chart
+
+
+@dataclass(frozen=True)
+class Points:
+    """Targets and predictions (V,) to draw, and what to call them."""
+
+    name: str
+    targets: NDArray[np.float64]
+    predictions: NDArray[np.float64]
 
 
 def build_task_blocks(evaluation: TaskEvaluationRecord, known: EvaluationProtocol | None) -> list[Block]:
@@ -99,12 +110,15 @@ def _build_label_blocks(evaluation: TaskEvaluationRecord, metrics: MultiLabelMet
     note = f"Precision, recall and F1 are at the threshold, {origin}."
     blocks: list[Block] = [summary]
     shown = [row for row in ranked if row.num_positive and not math.isnan(row.average_precision.low)]
+    title = "Average precision by class, the lowest first"
+    if len(shown) > MAX_CLASSES_IN_CHART:
+        title = f"Average precision of {MAX_CLASSES_IN_CHART} of {len(shown)} classes, the lowest first"
     if shown:
         estimates = [row.average_precision for row in shown[:MAX_CLASSES_IN_CHART]]
         blocks.append(
             IntervalChart(
                 name=f"{name}-precision",
-                title="Average precision by class, the lowest first",
+                title=title,
                 x_label="average precision, with 95 % interval",
                 labels=tuple(row.name for row in shown[:MAX_CLASSES_IN_CHART]),
                 values=tuple(one.value for one in estimates),
@@ -138,7 +152,8 @@ def _build_level_blocks(evaluation: TaskEvaluationRecord, metrics: OrdinalMetric
         shares=normalize_rows(counts),
         alt=f"{int(np.trace(counts))} of {format_count(int(counts.sum()), 'video')} on the diagonal.",
     )
-    return [table, Paragraph("Rows are labels, columns predictions, both from the lowest level to the highest."), chart]
+    explanation = f"Rows are labels, columns predictions, both from the lowest level to the highest. {COLORS}"
+    return [table, Paragraph(explanation), chart]
 
 
 def _build_target_blocks(evaluation: TaskEvaluationRecord, target: RegressionMetrics, index: int) -> list[Block]:
@@ -156,7 +171,9 @@ def _build_target_blocks(evaluation: TaskEvaluationRecord, target: RegressionMet
     if len(targets) < 2:
         return [table]
     step = -(-len(targets) // MAX_POINTS)
-    charts = _build_target_charts(name, f"{target.name}{unit}", target, targets[::step], predictions[::step])
+    drawn = "videos" if step == 1 else f"one video in {step}"
+    points = Points(drawn, targets[::step], predictions[::step])
+    charts = _build_target_charts(name, f"{target.name}{unit}", target, points)
     low, high = target.limits_of_agreement
     sentence = (
         f"Predictions of {target.name}{unit} differ from the targets by {target.bias:.3g} in the mean; 95 % of the differences "
@@ -165,14 +182,9 @@ def _build_target_blocks(evaluation: TaskEvaluationRecord, target: RegressionMet
     return [table, Paragraph(sentence), *charts]
 
 
-def _build_target_charts(
-    name: str,
-    label: str,
-    target: RegressionMetrics,
-    targets: NDArray[np.float64],
-    predictions: NDArray[np.float64],
-) -> list[Block]:
+def _build_target_charts(name: str, label: str, target: RegressionMetrics, points: Points) -> list[Block]:
     """Predictions against targets with the line of equality, and differences against means with their limits."""
+    targets, predictions = points.targets, points.predictions
     ends = (float(min(targets.min(), predictions.min())), float(max(targets.max(), predictions.max())))
     scatter = LineChart(
         name=f"{name}-scatter",
@@ -180,7 +192,7 @@ def _build_target_charts(
         x_label="target",
         y_label="prediction",
         series=(
-            Series("videos", tuple(targets.tolist()), tuple(predictions.tolist()), style="points"),
+            Series(points.name, tuple(targets.tolist()), tuple(predictions.tolist()), style="points"),
             Series("equal", ends, ends),
         ),
         alt=f"MAE {target.mae.value:.3g}, R2 {target.r2.value:.3g}",
@@ -198,7 +210,7 @@ def _build_target_charts(
         x_label="mean of prediction and target",
         y_label="prediction - target",
         series=(
-            Series("videos", tuple(means.tolist()), tuple(differences.tolist()), style="points"),
+            Series(points.name, tuple(means.tolist()), tuple(differences.tolist()), style="points"),
             *(Series(f"{title} {value:.3g}", span, (value, value)) for title, value in lines.items()),
         ),
         alt=f"mean difference {target.bias:.3g}, 95 % limits {lines['lower limit']:.3g} to {lines['upper limit']:.3g}",

@@ -81,6 +81,7 @@ def test_mistakes_are_shown_as_they_move(mistaken_run: Path, motions: Path) -> N
         assert picture.animation.startswith("data:image/webp;base64,")
         assert picture.still != picture.animation
         assert "labelled left, taken for right" in picture.alt
+        assert picture.lines[1].endswith(" s after its start")
     assert table(page, "mistakes").num_shown == 0
 
 

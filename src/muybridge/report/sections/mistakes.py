@@ -144,7 +144,7 @@ def _build_gallery_items(
             unread.append((mistake.video, error.reason))
             continue
         labels = ", ".join(mistake.labels)
-        at = "" if mistake.start_seconds is None else f", from {mistake.start_seconds:.1f} s"
+        at = "" if mistake.start_seconds is None else f", {mistake.start_seconds:.1f} s after its start"
         items.append(
             GalleryItem(
                 still=encode_still(clip),

@@ -75,6 +75,15 @@ def test_claim_verdict_and_what_was_run(page_of: Callable[..., Page]) -> None:
     assert page.summary["study"] == "table2"
 
 
+def test_runs_are_counted_once_and_the_version_is_a_sentence(page_of: Callable[..., Page]) -> None:
+    rows = [{"run": f"r3d-{seed}", "test": test} for seed in range(3) for test in ("8f", "16f")]
+    page = page_of(rows=rows, version="all rows are of one version")
+    titles = {table.name: table.title for table in page.tables}
+    assert titles["runs"] == "3 runs, 6 tests"
+    assert "All rows are of one version." in page_text(page)
+    assert {table.name: table.title for table in page_of().tables}["runs"] == "2 runs"
+
+
 @pytest.mark.parametrize(("supported", "said"), [(False, "do not support"), (None, "do not decide")])
 def test_other_verdicts(supported: bool | None, said: str, page_of: Callable[..., Page]) -> None:
     page = page_of(verdict={"text": "", "supported": supported}, missing=["r3d seed 2", "r2d seed 0"])

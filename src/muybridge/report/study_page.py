@@ -80,7 +80,8 @@ def _build_scope_blocks(values: Mapping[str, Any]) -> list[Block]:
     if not any(unused.values()):
         blocks.append(Paragraph("All planned runs are included."))
     noise = _check_mapping(values.get("noise") or {}, "the noise floor")
-    sentences = [str(values.get("version") or ""), str(noise.get("sentence") or "")]
+    version = values.get("version")  # a clause, without the full stop
+    sentences = [f"{version}." if version else "", str(noise.get("sentence") or "")]
     return blocks + [Paragraph(sentence[0].upper() + sentence[1:]) for sentence in sentences if sentence]
 
 
@@ -178,7 +179,7 @@ def _parse_pixels(part: Mapping[str, Any]) -> NDArray[np.uint8]:
 
 
 def _build_run_blocks(rows: Sequence[Mapping[str, Any]]) -> list[Block]:
-    """One row for each run of the study, with all its fields."""
+    """One row for each test of each run of the study, with all its fields."""
     if not rows:
         return []
     flat = [
@@ -186,7 +187,9 @@ def _build_run_blocks(rows: Sequence[Mapping[str, Any]]) -> list[Block]:
     ]
     names = list(dict.fromkeys(name for row in flat for name in row))
     cells = tuple(tuple(row.get(name) for name in names) for row in flat)
-    return [Table("runs", f"{format_count(len(rows), 'run')}", make_columns(*names), cells)]
+    num_runs = len({str(row.get("run")) for row in rows})
+    tests = f", {format_count(len(rows), 'test')}" if num_runs < len(rows) else ""
+    return [Table("runs", f"{format_count(num_runs, 'run')}{tests}", make_columns(*names), cells)]
 
 
 def _parse_parts(values: Mapping[str, Any], name: str) -> list[tuple[int, Mapping[str, Any]]]:

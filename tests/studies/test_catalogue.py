@@ -212,6 +212,14 @@ def test_without_rows_cells_are_not_run_and_nothing_is_decided(name: str, tmp_pa
     assert all(not one.y for chart in result.charts for one in chart.series if "paper" not in chart.title)
 
 
+def test_intervals_of_errors_stay_within_the_percents(tmp_path: Path) -> None:
+    """Three seeds of which one differs much."""
+    rows = fake_rows(STUDIES["figure3"], LAPTOP, as_in_the_paper, lambda run: 60.0 * (run.seed == 1))
+    result = STUDIES["figure3"].summarize(LAPTOP, rows, tmp_path)
+    ends = [end for chart in result.charts for one in chart.series for end in (*(one.low or ()), *(one.high or ()))]
+    assert (min(ends), max(ends)) == (0.0, 100.0)
+
+
 @pytest.mark.parametrize("name", sorted(NAMES - {"figure6", "table1"}))
 @pytest.mark.parametrize("config", [LAPTOP, PAPER], ids=["laptop", "paper"])
 def test_with_all_rows_no_cell_is_left_open(name: str, config: StudyConfig, tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from muybridge.report.charts import Series
 from muybridge.studies.claims import ERRORS
 from muybridge.studies.counting import count_multiply_adds, get_paper_settings
 from muybridge.studies.grids import DEPTHS, FIGURE5_CLIPS, FIGURE5_LENGTHS, TABLE2_LENGTHS
-from muybridge.studies.intervals import Estimate, estimate_mean
+from muybridge.studies.intervals import Estimate, estimate_percent
 from muybridge.studies.paper import TABLE2
 from muybridge.studies.study import GridResults, StudyChart
 from muybridge.studies.tables import METRICS, count_cell_gmacs
@@ -95,9 +95,11 @@ def _build_series(label: str, points: Sequence[Point], style: Literal["line", "p
 
 
 def _average_curves(label: str, curves: Mapping[int, Mapping[float, float]]) -> Series:
-    """The mean over seeds of curves epoch -> error."""
+    """The mean over seeds of curves epoch -> error in percent."""
     epochs = sorted({epoch for curve in curves.values() for epoch in curve})
-    means = [(epoch, estimate_mean([curve[epoch] for curve in curves.values() if epoch in curve])) for epoch in epochs]
+    means = [
+        (epoch, estimate_percent([curve[epoch] for curve in curves.values() if epoch in curve])) for epoch in epochs
+    ]
     return _build_series(label, means, "line")
 
 

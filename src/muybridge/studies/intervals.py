@@ -76,6 +76,12 @@ def estimate_mean(values: Sequence[ArrayLike]) -> Estimate | None:
     return Estimate(mean, mean - half_width, mean + half_width, num_seeds)
 
 
+def estimate_percent(values: Sequence[ArrayLike]) -> Estimate | None:
+    """As `estimate_mean`, of shares in percent: the interval ends at 0 and 100."""
+    mean = estimate_mean(values)
+    return None if mean is None else mean.clip(0.0, 100.0)
+
+
 def _check_equal_videos(rows: Sequence[Values]) -> None:
     """Raise ValueError where runs to compare were scored on different numbers of videos."""
     if len(nums := sorted({len(row) for row in rows})) > 1:

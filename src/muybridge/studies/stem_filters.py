@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import nn
 
-from muybridge.studies.intervals import Estimate, estimate_mean
+from muybridge.studies.intervals import Estimate, estimate_percent
 from muybridge.studies.plan import WEIGHTS, FusedRun, PlannedRun
 from muybridge.studies.study import GridResults, Row, StudyImage
 from muybridge.weights.card import load_network
@@ -37,7 +37,7 @@ def estimate_change_share(results: GridResults) -> Estimate | None:
         if row is not None and share is None:
             return None
         shares.append(share)
-    return estimate_mean([100 * share for share in shares if share is not None])
+    return estimate_percent([100 * share for share in shares if share is not None])
 
 
 def _find_change_share(row: Row, weights: Path) -> float | None:

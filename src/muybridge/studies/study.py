@@ -23,7 +23,7 @@ from muybridge.studies.intervals import (
     Estimate,
     Values,
     difference,
-    estimate_mean,
+    estimate_percent,
     join_by_seed,
     mean_by_seed,
     pool_deviations,
@@ -192,8 +192,7 @@ class GridResults:
 
     def estimate(self, *keys: Hashable, metric: Metric = "video_top1") -> Estimate | None:
         """The mean over finished seeds of the mean over cells; None where no seed is finished."""
-        mean = estimate_mean(list(self.by_seed(*keys, metric=metric).values()))
-        return None if mean is None else mean.clip(0.0, 100.0)
+        return estimate_percent(list(self.by_seed(*keys, metric=metric).values()))
 
     def difference(self, key: Hashable, other: Hashable, metric: Metric = "video_top1") -> Estimate | None:
         """How far one cell lies above another, over the seeds that both have."""

@@ -34,7 +34,7 @@ from muybridge.studies.grids import (
     compute_stem_mid_channels,
     count_classes,
 )
-from muybridge.studies.intervals import Estimate, estimate_mean
+from muybridge.studies.intervals import Estimate, estimate_mean, estimate_percent
 from muybridge.studies.paper import FIGURE5A, TABLE1, TABLE2, TABLE3, TABLE4, TABLE5, TABLE6
 from muybridge.studies.stem_filters import RANDOM_CHANGE_SHARE, estimate_change_share
 from muybridge.studies.study import GridResults, Metric, Scale, StudyTable
@@ -212,7 +212,7 @@ def make_figure3_table(results: GridResults) -> tuple[StudyTable, ...]:
         for family in ("r3d", "r2plus1d"):
             errors = [results.final_errors((family, depth), name) for name in ERRORS]
             is_stale = results.has_stale_rows((family, depth))
-            means = [estimate_mean(list(by_seed.values())) for by_seed in errors]
+            means = [estimate_percent(list(by_seed.values())) for by_seed in errors]
             cells = [STALE if mean is None and is_stale else _format_estimate(mean) for mean in means]
             rows.append((f"{PAPER_NAMES[family]}, {depth} layers", *cells))
     note = (

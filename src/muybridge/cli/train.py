@@ -56,8 +56,8 @@ def train(given: Annotated[GivenSettings, TrainSettings, MAIN_OPTIONS], *, resum
     steps = format_count(result.train_state.step, "step")
     print_line(f"trained {settings.model} for {steps}; the run is in {settings.output}")
     if result.validation_metrics:
-        chosen_by = " (not a test result: these videos chose the best weights)"
-        print_line(f"validation: {format_result_line(result.validation_metrics)}{chosen_by}")
+        chosen_by = f"(not a test result: these videos chose the best weights, of step {result.train_state.best_step})"
+        print_line(f"validation of the last weights: {format_result_line(result.validation_metrics)} {chosen_by}")
     if result.validation_accuracy:
         print_line(f"validation: {result.validation_accuracy.format_baseline()}")
     return 3 if result.train_state.num_failed else 0

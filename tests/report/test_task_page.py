@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,8 @@ from muybridge.report.build import build_page
 from muybridge.report.charts import LineChart, MatrixChart
 from muybridge.report.page import render_html
 from muybridge.report.sections import tasks as tasks_module
+from muybridge.report.sections.training import build_curve_blocks
+from muybridge.report.sources import RunRecord, read_sources
 from muybridge.settings import EvaluationSettings
 
 
@@ -80,6 +83,37 @@ def test_labels_and_levels_have_their_tables(tmp_path: Path) -> None:
     table = next(block for block in page.tables if block.name.endswith("-metrics"))
     assert table.columns[-1].title == "always one level" and table.rows[0][0] == "exact"
     assert majority.startswith(f"{100 * float(table.rows[0][-1] or 0):.1f} %)")
+
+
+@pytest.mark.parametrize(
+    ("head", "drawn"),
+    [
+        (Head("multi_label", ("jump", "kick"), "sigmoid"), {"mAP": 75.0, "micro F1": 200 / 3, "macro F1": 200 / 3}),
+        (Head("ordinal", ("0|1", "1|2"), "cumulative_sigmoid"), {"kappa": 0.0, "MAE": 1.5, "exact": 0.0}),
+        (Head("regression", ("EF",), "identity", ("%",), (0.0,), (1.0,)), {"MAE": 1.0, "RMSE": 1.0}),
+        (Head("regression", ("EF", "age"), "identity", ("%", ""), (0.0, 0.0), (1.0, 1.0)), {"MAE": 1.0, "RMSE": 1.0}),
+    ],
+    ids=lambda value: value.task if isinstance(value, Head) else "",
+)
+def test_what_validation_logs_is_drawn(tmp_path: Path, head: Head, drawn: dict[str, float]) -> None:
+    num_targets = 1 if head.task == "ordinal" else len(head.outputs)
+    classes = ("0", "1", "2") if head.task == "ordinal" else head.outputs
+    targets = np.stack([np.arange(2) for _ in range(num_targets)], axis=1)
+    if head.task == "multi_label":
+        targets[:, 0] = 1 - targets[:, 1]
+    outputs = np.stack([targets[:, 0] + 1.0] * len(head.outputs), axis=1)
+    address = write_outputs(tmp_path / "validation.parquet", head, classes, targets, outputs)
+    (run,) = read_sources([address])
+    assert isinstance(run, RunRecord)
+    figures = run.task_evaluations[0].metrics.figures
+    log = [{"kind": "validation", "step": step, **figures} for step in (10, 20)]
+    charts = build_curve_blocks(replace(run, log=log))
+    assert all(isinstance(chart, LineChart) for chart in charts)
+    series = [series for chart in charts if isinstance(chart, LineChart) for series in chart.series]
+    assert {one.label for one in series} == set(drawn)
+    for one in series:
+        assert one.x == (10, 20)
+        assert one.y == pytest.approx([drawn[one.label]] * 2, abs=1e-6)
 
 
 def test_worse_than_guessing_is_said_to_be(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from muybridge.files.run_folder import is_finite_number
+from muybridge.models.heads import Head
 from muybridge.report.charts import LineChart, Series, describe_series, downsample
 from muybridge.report.document import Block, Paragraph
 from muybridge.report.sources import FailedView, RunRecord
@@ -35,7 +36,7 @@ def extract_curve(log: Sequence[Mapping[str, Any]], kind: str, name: str) -> tup
 
 
 def build_curve_blocks(run: RunRecord) -> list[Block]:
-    """Charts of loss, accuracy and learning rate by epoch."""
+    """Charts of loss, accuracy or the metrics of other tasks, and learning rate by epoch."""
     log, num_classes = run.log, _count_classes(run)
     charts = [
         _build_line_chart("loss", "Training loss", "loss", [_build_series("training loss", log, "train", "loss")]),
@@ -50,11 +51,52 @@ def build_curve_blocks(run: RunRecord) -> list[Block]:
                 if name != "video_top5" or num_classes is None or num_classes > 5  # any video is right otherwise
             ],
         ),
+        *_build_task_charts(run),
         _build_line_chart(
             "rate", "Learning rate", "learning rate", [_build_series("learning rate", log, "train", "rate")]
         ),
     ]
     return [chart for chart in charts if chart] or [Paragraph("The log has no curves.")]
+
+
+def _build_task_charts(run: RunRecord) -> list[LineChart | None]:
+    """Charts of the validation metrics of a run of another task than single_label."""
+    if not run.task_evaluations:
+        return []
+    charts = enumerate(_list_task_charts(run.task_evaluations[0].outputs.head), 1)
+    return [
+        _build_line_chart(
+            f"validation-{number}",
+            title,
+            unit,
+            [_build_series(label, run.log, "validation", name, scale) for name, label, scale in metrics],
+        )
+        for number, (title, unit, metrics) in charts
+    ]
+
+
+def _list_task_charts(head: Head) -> list[tuple[str, str, list[tuple[str, str, float]]]]:
+    """Title and unit of each chart, and its metrics: their names in log.jsonl (`TaskMetrics.figures`), labels and scales."""
+    match head.task:
+        case "multi_label":
+            metrics = [("mean_average_precision", "mAP", 100.0), ("micro_f1", "micro F1", 100.0)]
+            return [("Validation", "percent", [*metrics, ("macro_f1", "macro F1", 100.0)])]
+        case "ordinal":
+            return [
+                ("Kappa on validation", "quadratic weighted kappa", [("kappa", "kappa", 1.0)]),
+                ("Errors on validation", "levels", [("mae", "MAE", 1.0)]),
+                ("Exact levels on validation", "percent", [("exact", "exact", 100.0)]),
+            ]
+        case _:
+            suffixes = [f"_{name}" for name in head.outputs] if len(head.outputs) > 1 else [""]
+            return [
+                (
+                    f"Errors of {name} on validation",
+                    head.get_unit(index) or "error",
+                    [(f"mae{suffix}", "MAE", 1.0), (f"rmse{suffix}", "RMSE", 1.0)],
+                )
+                for index, (name, suffix) in enumerate(zip(head.outputs, suffixes, strict=True))
+            ]
 
 
 def _count_classes(run: RunRecord) -> int | None:

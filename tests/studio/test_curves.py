@@ -84,6 +84,16 @@ def _store(folder: Path, num_windows: int, classes: tuple[str, ...]) -> tuple[Ti
     return store, store.write(values, arrays, [Segment(classes[0], 0.0, 1.0, 0.5), Segment(classes[1], 1.0, 2.0, 0.5)])
 
 
+def test_predictions_of_before_heads_were_stored_are_read(tmp_path: Path) -> None:
+    store, timeline_id = _store(tmp_path, 50, ("a", "b"))
+    (file,) = tmp_path.rglob("prediction.json")
+    values = json.loads(file.read_text())
+    del values["head"]
+    file.write_text(json.dumps({**values, "format": 1}))
+    assert store.get(timeline_id).classes == ("a", "b")
+    assert store.read_head(timeline_id) is None
+
+
 def test_two_hours_with_many_classes_answer_at_once(tmp_path: Path) -> None:
     """Times are far above what is usual, so that a loaded machine passes."""
     classes = tuple(f"class {number}" for number in range(100))

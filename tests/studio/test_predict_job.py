@@ -8,9 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 import muybridge
 from muybridge.files.atomic import write_json
+from muybridge.models.heads import Head, make_ordinal_outputs
 from muybridge.prediction.timeline_tuning import SegmentationChoice
 from muybridge.records import Preprocessing
 from muybridge.studio.job_runner import JOB_FILE, PROGRESS_FILE
@@ -47,7 +49,7 @@ def _predict(client: StudioClient, folder: Path, run: Path) -> tuple[dict[str, A
     """The progress of a job along a.mp4, and its prediction."""
     _write_job(client, folder, run)
     assert run_job(folder) == 0
-    (prediction,) = client.get("predictions", path="a.mp4")["predictions"]
+    prediction = client.get("predictions", path="a.mp4")["predictions"][0]
     segments = client.call("GET", f"/api/predictions/{prediction['id']}/segments")
     return json.loads((folder / PROGRESS_FILE).read_text()), {**prediction, **segments}
 
@@ -76,6 +78,22 @@ def test_what_was_chosen_for_other_weights_is_not_used(studio_client: StudioClie
     assert (prediction["stale"], prediction["video_changed"]) == (True, True)
     assert studio_client.get("suggestions", path="a.mp4")["suggestions"] == []
     video.write_bytes(content)
+
+
+def test_suggestions_of_an_ordinal_network_go_by_its_median_level(studio_client: StudioClient, tmp_path: Path) -> None:
+    """Its most probable level is another one in every window."""
+    network = muybridge.create_model("r2plus1d_10", num_classes=2, clip_length=4, width=4)
+    with torch.no_grad():
+        network.fc.weight.zero_()
+        network.fc.bias.copy_(torch.tensor([0.6, 0.35]).logit())  # P(none), P(mild), P(severe) are 0.4, 0.25, 0.35
+    levels = ["none", "mild", "severe"]
+    head = Head("ordinal", make_ordinal_outputs(levels), "cumulative_sigmoid")
+    weights = tmp_path / "levels.safetensors"
+    muybridge.save(network, weights, classes=levels, preprocessing=SMALL, head=head)
+    _, prediction = _predict(studio_client, studio_client.folder / ".muybridge" / "jobs" / "levels", weights)
+    (suggestion,) = studio_client.get("suggestions", path="a.mp4")["suggestions"]
+    assert (suggestion["label"], suggestion["window_disagreement"]) == ("mild", 0.0)
+    studio_client.call("DELETE", f"/api/predictions/{prediction['id']}", 204)
 
 
 def test_a_failed_video_is_tried_again_when_the_job_is_resumed(

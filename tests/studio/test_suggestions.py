@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from muybridge.models.heads import Head
 from muybridge.studio.annotation_records import RejectedMark, SegmentMark, VideoMarks
 from muybridge.studio.errors import StudioError
 from muybridge.studio.suggestions import PredictedVideo, Strategy, suggest
@@ -43,7 +44,7 @@ def test_the_doubtful_segment_comes_first() -> None:
     assert walk.margin == pytest.approx(0.03, abs=1e-3)
     assert (sit.rarity, walk.rarity) == (0.8, 0.0)
     assert sit.window_disagreement == 0.0
-    assert "the second class is almost as probable" in sit.reasons
+    assert "something else is almost as probable" in sit.reasons
     assert walk.reasons == ()
 
 
@@ -95,6 +96,31 @@ def test_disagreement_of_windows() -> None:
     arrays = TimelineArrays(video.arrays.starts, video.arrays.ends, probabilities)
     changed = PredictedVideo("x.mp4", "p", CLASSES, arrays, video.segments, VideoMarks())
     assert suggest([changed], {}, "windows", 1)[0].window_disagreement == pytest.approx(0.5)
+
+
+def test_a_window_of_levels_is_of_the_median_one() -> None:
+    """The least and the most together are more probable than what lies between, which is what such a network says."""
+    head = Head("ordinal", ("above none", "above mild"), "cumulative_sigmoid")
+    starts = np.arange(0, 2, 0.5)
+    arrays = TimelineArrays(starts, starts + 0.5, np.repeat([[0.4], [0.25], [0.35]], 4, axis=1).astype(np.float32))
+    segment = SegmentInfo(label="mild", start_seconds=0, end_seconds=2, mean_probability=0.25)
+    video = PredictedVideo("x.mp4", "p", ("none", "mild", "severe"), arrays, (segment,), VideoMarks(), head)
+    (suggestion,) = suggest([video], {}, "doubt", 10)
+    assert (suggestion.window_disagreement, suggestion.second_label) == (0.0, "none")
+    assert suggestion.margin == 1.0, "what is less probable than another class is in full doubt"
+
+
+def test_classes_that_do_not_exclude_each_other_are_in_doubt_at_their_threshold() -> None:
+    head = Head("multi_label", ("walk", "talk"), "sigmoid", thresholds=(0.5, 0.3))
+    starts = np.arange(0, 2, 0.5)
+    arrays = TimelineArrays(starts, starts + 0.5, np.repeat([[0.99], [0.35]], 4, axis=1).astype(np.float32))
+    segments = [
+        SegmentInfo(label=label, start_seconds=0, end_seconds=2, mean_probability=0.5) for label in ("walk", "talk")
+    ]
+    video = PredictedVideo("x.mp4", "p", ("walk", "talk"), arrays, tuple(segments), VideoMarks(), head)
+    talk, walk = suggest([video], {}, "doubt", 10)
+    assert (talk.label, talk.margin, walk.margin) == ("talk", pytest.approx(0.9), pytest.approx(0.02))
+    assert (talk.second_label, talk.window_disagreement, walk.window_disagreement) == (None, 0.0, 0.0)
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])

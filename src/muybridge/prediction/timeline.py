@@ -23,6 +23,7 @@ from itertools import groupby, pairwise
 from typing import Any, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from muybridge.bounds import FrameStep, Seconds, Share, check_fields
 from muybridge.models.heads import choose_levels, recover_boundaries
@@ -184,13 +185,17 @@ def compute_borders_seconds(windows: Sequence[Window]) -> list[float]:
     return [windows[0].start_seconds, *midpoints, windows[-1].end_seconds]
 
 
+def choose_classes(probabilities_nk: NDArray[np.float64], *, has_levels: bool) -> NDArray[np.int64]:
+    """The class (N,) of each row of probabilities (N, K): the most probable one, or the median level (`choose_levels`)."""
+    if has_levels:
+        return choose_levels(recover_boundaries(probabilities_nk).round(9))  # rounding must not take 0.5 for more
+    return np.asarray(probabilities_nk.argmax(axis=1), np.int64)  # the first among equals
+
+
 def _choose_labels(windows: Sequence[Window], minimum_probability: float, *, has_levels: bool) -> list[int | None]:
     """The class of each window; None where it is not probable enough."""
     rows = np.array([window.probabilities for window in windows])
-    if has_levels:
-        labels = choose_levels(recover_boundaries(rows).round(9))  # rounding must not take a boundary of 0.5 for more
-    else:
-        labels = rows.argmax(axis=1)  # the first among equals
+    labels = choose_classes(rows, has_levels=has_levels)
     return [
         label if row[label] >= minimum_probability else None for row, label in zip(rows, labels.tolist(), strict=True)
     ]

@@ -66,6 +66,7 @@ def run_job(folder: Path) -> int:
             "weights": str(weights),
             "weights_key": weights_key,
             "video_key": video_key,
+            "head": recognizer.card.head,
         }
         progress.done[path] = store.write(
             values,

@@ -3,8 +3,8 @@
 Input: the windows and segments of a prediction, the person's marks, and how often each class is marked. Output: suggestions
 with their reasons, each from 0 (no doubt) to 1:
 
-- margin: how near the second class is to the first;
-- window disagreement: the share of the windows over the segment whose most probable class is another;
+- margin: how near the second class is to the segment's, or of classes that do not exclude each other its absence;
+- window disagreement: the share of the windows over the segment that are not of its class, by the rule of the network's task;
 - mark disagreement: the share of the segment that a person marked as other classes only;
 - rarity: how much rarer than the most frequent class the segment's class is among the marks.
 """
@@ -20,6 +20,8 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from muybridge.models.heads import Head
+from muybridge.prediction.timeline import choose_classes
 from muybridge.randomness import hash_to_fraction
 from muybridge.studio.annotation_records import RejectedMark, SegmentMark, StudioRecord, TimeRange, VideoMarks
 from muybridge.studio.errors import StudioError
@@ -29,7 +31,7 @@ Strategy = Literal["doubt", "margin", "windows", "marks", "rare", "random"]
 BACKGROUND = "background"
 _DECIDED_SHARE = 0.5  # of a segment, from which marks of its class have decided on it
 _REASONS = {
-    "margin": "the second class is almost as probable",
+    "margin": "something else is almost as probable",
     "window_disagreement": "overlapping windows disagree",
     "mark_disagreement": "you marked something else here",
     "rarity": "few segments of this class are marked",
@@ -66,6 +68,8 @@ class PredictedVideo:
     arrays: TimelineArrays
     segments: tuple[SegmentInfo, ...]
     marks: VideoMarks
+    head: Head | None = None
+    """Of the network; None where its classes exclude each other."""
 
     def __post_init__(self) -> None:
         if not np.isfinite(self.arrays.probabilities).all():
@@ -98,6 +102,26 @@ class PredictedVideo:
     @cached_property
     def _centers(self) -> NDArray[np.float64]:
         return self.arrays.centers
+
+    def agree(self, windows: slice, index: int) -> NDArray[np.bool_]:
+        """Which of some windows are of a class, by the rule of the network's task, bool (W,)."""
+        probabilities_cw = np.asarray(self.arrays.probabilities[:, windows], np.float64)
+        if self.head and self.head.task == "multi_label":
+            return np.asarray(probabilities_cw[index] >= self.head.resolved_thresholds[index])
+        has_levels = self.head is not None and self.head.task == "ordinal"
+        return np.asarray(choose_classes(probabilities_cw.T, has_levels=has_levels) == index)
+
+    def find_second(self, means: NDArray[np.float32], index: int) -> tuple[str | None, float]:
+        """What is the most probable beside a class of the mean probabilities (C,): another class, or none.
+
+        Of classes that do not exclude each other, the absence of this one, as probable as it is at its threshold.
+        """
+        if self.head and self.head.task == "multi_label":
+            return None, min(1.0, max(0.0, 2 * self.head.resolved_thresholds[index] - float(means[index])))
+        if len(means) == 1:
+            return None, 0.0
+        second = int(np.argmax(np.where(np.arange(len(means)) == index, -1.0, means)))
+        return self.classes[second], float(means[second])
 
 
 def suggest(
@@ -144,14 +168,13 @@ def _describe(
 ) -> Suggestion:
     index = video.classes.index(segment.label)
     over, inside = video.find_windows(segment)
-    overlapping, centered = (np.asarray(video.arrays.probabilities[:, windows]) for windows in (over, inside))
-    means = (centered if centered.shape[1] else overlapping).mean(axis=1)
-    second = int(np.argmax(np.where(np.arange(len(means)) == index, -1.0, means))) if len(means) > 1 else None
-    second_probability = float(means[second]) if second is not None else 0.0
+    means = np.asarray(video.arrays.probabilities[:, over if inside.start == inside.stop else inside]).mean(axis=1)
+    second_label, second_probability = video.find_second(means, index)
+    agreeing = video.agree(over, index)
     most = max(num_marks.values(), default=0)
     doubts = {
-        "margin": 1.0 - abs(float(means[index]) - second_probability),
-        "window_disagreement": float(np.mean(overlapping.argmax(axis=0) != index)) if overlapping.shape[1] else 0.0,
+        "margin": 1.0 + second_probability - float(means[index]),  # above 1 where a level is not the most probable one
+        "window_disagreement": float(np.mean(~agreeing)) if len(agreeing) else 0.0,
         "mark_disagreement": _measure_disagreement(segment, marked),
         "rarity": 1.0 - num_marks.get(segment.label, 0) / most if most else 0.0,
     }
@@ -162,7 +185,7 @@ def _describe(
         start_seconds=round(segment.start_seconds, 6),
         end_seconds=round(segment.end_seconds, 6),
         probability=round(float(means[index]), 5),
-        second_label=None if second is None else video.classes[second],
+        second_label=second_label,
         second_probability=round(second_probability, 5),
         score=0.0,
         reasons=tuple(_REASONS[name] for name, value in doubts.items() if value >= _MIN_REASON),

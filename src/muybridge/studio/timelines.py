@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from muybridge.files.atomic import write_json
+from muybridge.models.heads import Head
 from muybridge.parsing import parse_record, read_json_object
 from muybridge.prediction.timeline import Segment, Window
 from muybridge.studio.annotation_records import StudioRecord, current_time
@@ -33,7 +34,7 @@ from muybridge.text import join_names
 MAX_POINTS = 4000
 MAX_SEGMENTS = 4000
 _NUM_DEFAULT_CURVES = 12
-_FORMAT = 1
+_FORMAT = 2  # 1 had no head
 _FileKey = tuple[int, int]
 
 
@@ -130,7 +131,10 @@ class _StoredSegments:
 
 @dataclass(frozen=True)
 class StoredTimeline:
-    """A prediction on disk. `weights` and `video` are paths with time of change and size, to see that they changed."""
+    """A prediction on disk. `weights` and `video` are paths with time of change and size, to see that they changed.
+
+    `head` is that of a network whose classes do not exclude each other, or are levels.
+    """
 
     id: str
     path: str
@@ -142,6 +146,7 @@ class StoredTimeline:
     weights: str
     weights_key: _FileKey | None
     video_key: _FileKey | None
+    head: Head | None = None
     format: int = _FORMAT
 
 
@@ -199,6 +204,10 @@ class TimelineStore:
     def get(self, timeline_id: str) -> TimelineInfo:
         """A prediction. Raises StudioError(404) where there is none of this id."""
         return self._describe(self._read_stored(self._find_folder(timeline_id)))
+
+    def read_head(self, timeline_id: str) -> Head | None:
+        """The head of the network of a prediction, None where its classes exclude each other."""
+        return self._read_stored(self._find_folder(timeline_id)).head
 
     def remove(self, timeline_id: str) -> None:
         """Delete a prediction."""
@@ -282,9 +291,11 @@ class TimelineStore:
     def _read_stored(self, folder: Path) -> StoredTimeline:
         """The prediction in a folder. The id in the file is not used: it may be somebody else's, and any path."""
         values = read_json_object(folder / "prediction.json")
+        if values.get("format") == 1:
+            values |= {"head": None, "format": _FORMAT}
         if values.get("format") != _FORMAT:
             raise ValueError(
-                f"{folder} has the format {values.get('format')!r}, expected {_FORMAT}; remove it and predict again"
+                f"{folder} has the format {values.get('format')!r}, expected 1 or {_FORMAT}; remove it and predict again"
             )
         values["id"] = place_prediction(self.project_id, folder.name)
         return parse_record(StoredTimeline, values, str(folder / "prediction.json"))

@@ -200,4 +200,5 @@ def _read_predicted(project: Project, info: TimelineInfo) -> PredictedVideo:
         project.timelines.read_arrays(info.id),
         tuple(project.timelines.read_segments(info.id)),
         project.annotations.read_all().get(info.path, VideoMarks()),
+        project.timelines.read_head(info.id),
     )

@@ -339,7 +339,7 @@ def test_a_video_that_opens_shows_no_frame_of_the_last_one(page: Any) -> None:
     page.route("**/frames?*", lambda route: None)  # never answered
     page.get_by_role("button", name="c.mp4").click()
     page.get_by_role("heading", name="c.mp4").wait_for()
-    page.get_by_text("Loading…").wait_for()
+    page.locator("#screen-note", has_text="Loading…").wait_for()  # lists of weights are loading, too
     assert page.get_by_text("frame 0").count() == 0
     assert page.get_by_role("button", name="+1 frame").is_disabled()
 

@@ -85,6 +85,17 @@ def page(chromium: Any, address: str) -> Iterator[Any]:
     assert problems == []
 
 
+@pytest.fixture
+def blank(chromium: Any) -> Iterator[Any]:
+    """A page without anything, on which no script may fail."""
+    page = chromium.new_page()
+    problems: list[str] = []
+    page.on("pageerror", lambda error: problems.append(str(error)))
+    yield page
+    page.close()
+    assert problems == []
+
+
 def _is_local(url: str, origin: str) -> bool:
     return url.startswith((f"{origin}/", "blob:", "data:"))
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -50,17 +49,6 @@ _SERVER = """
     marks.addEventListener("failure", (event) => notices.push(event.detail));
     const shown = () => marks.document.segments.map((one) => one.label).join(" ");
 """
-
-
-@pytest.fixture
-def blank(chromium: Any) -> Iterator[Any]:
-    """A page without anything, on which no script may fail."""
-    page = chromium.new_page()
-    problems: list[str] = []
-    page.on("pageerror", lambda error: problems.append(str(error)))
-    yield page
-    page.close()
-    assert problems == []
 
 
 def _run(page: Any, script: str) -> Any:

@@ -344,6 +344,17 @@ def test_a_video_that_opens_shows_no_frame_of_the_last_one(page: Any) -> None:
     assert page.get_by_role("button", name="+1 frame").is_disabled()
 
 
+def test_a_video_that_could_not_be_opened_is_opened_when_it_is_asked_for_again(chromium: Any, address: str) -> None:
+    page = chromium.new_context().new_page()
+    open_when_ready(page, address)
+    page.route("**/frames?*", lambda route: route.fulfill(status=503, json={"detail": "busy for now"}), times=1)
+    _open_tab(page, "Videos")
+    page.get_by_role("button", name="b.mp4").click()
+    page.get_by_text("busy for now").wait_for()
+    _open_video(page, "b.mp4")
+    page.context.close()
+
+
 def test_of_two_videos_the_one_asked_for_last_is_opened(page: Any) -> None:
     held: list[Any] = []
     page.route("**/video?path=b.mp4", lambda route: held.append(route))

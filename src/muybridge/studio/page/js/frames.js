@@ -18,17 +18,24 @@ export class FrameTimes {
     return this;
   }
 
+  /** The time stamps of a page; where the server did not answer, it is asked again the next time. */
   async readPage(number) {
-    if (!this.pages.has(number)) {
-      const query = { path: this.path, start_index: number * PAGE_FRAMES, count: PAGE_FRAMES };
-      const answer = this.api.get("frames", query);
-      this.pages.set(number, answer.then((times) => times.seconds));
-      const times = await answer;
-      this.numFrames = times.num_frames;
-      this.duration = times.duration_seconds;
-      this.rate = this.duration > 0 ? this.numFrames / this.duration : 25;
+    if (!this.pages.has(number)) this.pages.set(number, this.fetchPage(number));
+    try {
+      return await this.pages.get(number);
+    } catch (error) {
+      this.pages.delete(number);
+      throw error;
     }
-    return this.pages.get(number);
+  }
+
+  async fetchPage(number) {
+    const query = { path: this.path, start_index: number * PAGE_FRAMES, count: PAGE_FRAMES };
+    const times = await this.api.get("frames", query);
+    this.numFrames = times.num_frames;
+    this.duration = times.duration_seconds;
+    this.rate = this.duration > 0 ? this.numFrames / this.duration : 25;
+    return times.seconds;
   }
 
   /** The time stamp of a frame; that after the last frame is the duration. */

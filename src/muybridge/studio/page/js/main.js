@@ -111,7 +111,8 @@ class Studio {
   async openVideo(path) {
     const wanted = (this.wanted = { path });
     try {
-      if (this.videos.videos.get(path)?.path === this.video?.path && this.video?.project === this.api) return;
+      const isOpen = this.videos.videos.get(path)?.path === this.video?.path && this.video?.project === this.api;
+      if (isOpen && this.player.frames) return; // without frames the server did not answer: try again
       const info = await this.api.get("video", { path });
       if (this.wanted !== wanted) return;
       if (info.status !== "ok") showNotice(`${path} cannot be opened: ${info.reason || info.status}`);

@@ -10,7 +10,7 @@ from outside import this one.
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from functools import cache
 from pathlib import Path
@@ -29,7 +29,6 @@ RecordType = TypeVar("RecordType")
 MAX_DEPTH = 64  # of nested lists and mappings in YAML; the JSON parser has a limit of about 200 of its own
 MAX_LISTED_PROBLEMS = 10
 RECORD_FIELD = "record"
-_INPUT_SHOULD_BE = "Input should be "
 _BOUND_ERRORS = ("less_than", "less_than_equal", "greater_than", "greater_than_equal")
 
 
@@ -127,7 +126,7 @@ def parse_record(
         # As JSON text: pydantic's strict mode then takes lists for tuples, and nothing for what it is not.
         record = model.model_validate_json(json.dumps({RECORD_FIELD: values}, default=str))
     except ValidationError as error:
-        problems += [_describe_problem(entry, name) for entry in error.errors(include_url=False)]
+        problems += [describe_problem(entry, entry["loc"][1:]) for entry in error.errors(include_url=False)]
     except (RecursionError, ValueError) as error:
         problems.append(f"it is nested too deeply, or refers to itself ({error})")
     else:
@@ -161,23 +160,29 @@ def _find_missing_keys(record_type: type, values: Mapping[str, Any], optional: s
     return problems
 
 
-def _describe_problem(problem: Any, name: str) -> str:
-    """One of pydantic's errors as a clause: `preprocessing.crop is 'big', expected a valid integer`."""
-    key = ".".join(map(str, problem["loc"][1:])) or "it"
+def describe_problem(problem: Any, keys: Sequence[str | int], whole: str = "it") -> str:
+    """One of pydantic's errors, at these keys of what is called `whole`: `crop is 'big', expected a valid integer`."""
+    key = ".".join(map(str, keys)) or whole
     kind, message = problem["type"], problem["msg"]
     match kind:
         case "value_error":
             return str(problem["ctx"]["error"])
         case "missing" | "missing_argument":
             return f"{key} is missing"
-        case "unexpected_keyword_argument":
+        case "unexpected_keyword_argument" | "extra_forbidden":
             return f"{key} is not known"
         case "json_invalid":
-            return f"it is nested too deeply or damaged ({problem['ctx']['error']})"
-        case "dataclass_type":
-            return f"{key} is {show_value(problem['input'])}, expected an object with named values"
-    expected = message.removeprefix(_INPUT_SHOULD_BE).replace("'", "")
-    expected = f"a number {expected}" if kind in _BOUND_ERRORS else expected
+            return f"{whole} is nested too deeply or damaged ({problem['ctx']['error']})"
+        case "dataclass_type" | "model_type" | "model_attributes_type":
+            expected = "an object with named values"
+        case "tuple_type" | "list_type":
+            expected = "a list"
+        case _:
+            expected = (
+                message.partition(" should ")[2].removeprefix("be ").removeprefix("have ").replace("'", "") or message
+            )
+            expected = f"a number {expected}" if kind in _BOUND_ERRORS else expected
+            expected = expected.replace("match pattern", "a text of the form")
     return f"{key} is {show_value(problem['input'])}, expected {expected}"
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import threading
 from pathlib import Path
 from typing import Any
@@ -76,6 +77,35 @@ def test_wrong_marks_are_refused(studio_client: StudioClient, segment: dict[str,
     before = studio_client.get("annotations", path="a.mp4")
     assert studio_client.refuse("PUT", address, 422, json={"path": "a.mp4", "segments": [segment]})
     assert studio_client.get("annotations", path="a.mp4") == before
+
+
+@pytest.mark.parametrize(
+    ("bounds", "sentence"),
+    [
+        ((2, 1), "segments.0: a range ends at 1.0 s, not after its start at 2.0 s"),
+        ((0, float("nan")), "segments.0.end_seconds is nan, expected a finite number"),
+        ((-1, 1), "segments.0.start_seconds is -1, expected a number greater than or equal to 0"),
+        ((None, 1), "segments.0.start_seconds is None, expected a valid number"),
+    ],
+)
+def test_a_refusal_is_one_plain_sentence(
+    studio_client: StudioClient, bounds: tuple[float, float], sentence: str
+) -> None:
+    body = json.dumps(
+        {"path": "a.mp4", "segments": [_segment("walk", *bounds)]}
+    )  # NaN is a number to many writers of JSON
+    headers = {"Content-Type": "application/json"}
+    address = f"{studio_client.project}/annotations?path=a.mp4"
+    assert studio_client.refuse("PUT", address, 422, content=body, headers=headers) == sentence
+
+
+def test_a_change_to_a_segment_that_ends_before_its_start_is_refused(studio_client: StudioClient) -> None:
+    """The bounds that are not given are those that were suggested."""
+    suggested = {"label": "walk", "start_seconds": 0, "end_seconds": 1}
+    body = {"path": "a.mp4", "suggested": suggested, "decision": "change", "annotator": "kim", "start_seconds": 1.5}
+    address = f"{studio_client.project}/suggestions/decision"
+    sentence = "a range ends at 1.0 s, not after its start at 1.5 s"
+    assert studio_client.refuse("POST", address, 422, json=body) == sentence
 
 
 def test_classes_change_everywhere_at_once(studio_client: StudioClient) -> None:

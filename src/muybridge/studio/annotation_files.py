@@ -22,6 +22,7 @@ from pydantic import ValidationError
 
 from muybridge.parsing import check_text_size
 from muybridge.studio.annotation_records import EventMark, RejectedMark, ReviewedRange, SegmentMark, VideoMarks
+from muybridge.studio.errors import describe_field
 from muybridge.text import escape_csv_cell, join_names
 
 # fmt: off
@@ -196,11 +197,7 @@ def _parse_time(text: str) -> datetime:
 
 
 def _describe(error: ValidationError | ValueError) -> str:
-    if isinstance(error, ValidationError):
-        first = error.errors(include_url=False, include_context=False)[0]
-        field = ".".join(map(str, first["loc"]))
-        return f"{field} {first['input']!r}: {first['msg']}" if field else first["msg"]
-    return str(error)
+    return describe_field(error.errors()[0]) if isinstance(error, ValidationError) else str(error)
 
 
 def _join_segments(segments: Iterable[SegmentMark]) -> Iterator[Cells]:

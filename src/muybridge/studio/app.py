@@ -8,13 +8,13 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, RedirectResponse
 from fastapi.routing import APIRoute
 from fastapi.staticfiles import StaticFiles
+from pydantic import ValidationError
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
@@ -23,7 +23,7 @@ from muybridge.records import VideoError
 from muybridge.studio.access import AccessControl, AccessRules
 from muybridge.studio.body_limits import BodyLimits
 from muybridge.studio.config import StudioConfig, read_exported_config
-from muybridge.studio.errors import StudioError
+from muybridge.studio.errors import StudioError, describe_field
 from muybridge.studio.routes import (
     classes,
     events,
@@ -122,7 +122,9 @@ def _describe_failure(error: Exception) -> tuple[int, str]:
         case HTTPException():
             return error.status_code, str(error.detail)
         case RequestValidationError():
-            return 422, join_names([_describe_field(problem) for problem in error.errors()], "; ")
+            return 422, join_names([describe_field(problem, num_outer=1) for problem in error.errors()], "; ")
+        case ValidationError():
+            return 422, join_names([describe_field(problem) for problem in error.errors()], "; ")
         case VideoError():
             return {"missing": 404, "timed_out": 504}.get(error.status, 400), error.reason
         case ClientDisconnect():
@@ -130,8 +132,3 @@ def _describe_failure(error: Exception) -> tuple[int, str]:
         case OSError():
             return 400, f"the system refused to read or write a file: {error.strerror or error}"
     return 400, str(error)
-
-
-def _describe_field(problem: dict[str, Any]) -> str:
-    name = ".".join(str(part) for part in problem["loc"][1:]) or "the body"
-    return f"{name}: {problem['msg'].removeprefix('Value error, ')}"

@@ -17,7 +17,7 @@ from urllib.parse import unquote
 from pydantic import ValidationError
 
 from muybridge.studio.annotation_records import MAX_MARKS, AnnotationSplit, EventMark, SegmentMark, VideoMarks
-from muybridge.studio.errors import StudioError
+from muybridge.studio.errors import StudioError, describe_field
 
 DEFAULT_RATE = 25.0  # of a video that could not be examined
 _MAX_SKIPPED = 1000
@@ -112,7 +112,7 @@ class ImportedMarks:
                 values = {**common, **bounds, "split": split, "group": group}
                 self.segments.setdefault(path, []).append(SegmentMark.model_validate(values))
         except ValidationError as error:
-            self.skip(name, error.errors(include_url=False, include_context=False)[0]["msg"])
+            self.skip(name, describe_field(error.errors()[0]))
         if len(self.segments.get(path, ())) + len(self.events.get(path, ())) > MAX_MARKS:
             raise StudioError(413, f"the file has more than {MAX_MARKS:,} marks of one video")
 

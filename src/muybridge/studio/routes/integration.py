@@ -22,7 +22,7 @@ from muybridge.datasets.video_files import has_video_extension
 from muybridge.records import Status, VideoError
 from muybridge.studio.annotation_records import StudioRecord
 from muybridge.studio.api_page import render_api_page
-from muybridge.studio.errors import StudioError
+from muybridge.studio.errors import StudioError, describe_field
 from muybridge.studio.folders import MAX_PATH_CHARACTERS
 from muybridge.studio.jobs import Job, JobState
 from muybridge.studio.model_address import ModelAddress, resolve_model
@@ -255,8 +255,7 @@ def _parse_request(fields: dict[str, Any], request_type: type[PredictRequest]) -
     try:
         return request_type.model_validate(fields)
     except ValidationError as error:
-        problems = (f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors(include_url=False))
-        raise StudioError(422, "; ".join(problems)) from error
+        raise StudioError(422, "; ".join(map(describe_field, error.errors()))) from error
 
 
 @contextmanager

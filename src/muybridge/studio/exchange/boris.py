@@ -1,17 +1,28 @@
 """Project files of BORIS (.boris, JSON, project format 7).
 
 A state event is written twice, at its start and at its stop; a point event once. The kinds stand in the ethogram
-(`behaviors_conf`). An observation is of one video here; its subject is the annotator, since no field says who observed.
+(`behaviors_conf`): of a behaviour that is a state, an event is a state of no length. Starts and stops alternate for each
+behaviour, subject and modifier, so states that overlap have the modifiers 2, 3, ... An observation is of one video here; its
+subject is the annotator, since no field says who observed.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections import defaultdict
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 from muybridge.parsing import parse_json_object
-from muybridge.studio.exchange.marks import ImportedMarks, ProjectMarks, as_dict, as_list, parse_seconds
+from muybridge.studio.annotation_records import EventMark, SegmentMark
+from muybridge.studio.exchange.marks import (
+    ImportedMarks,
+    ProjectMarks,
+    as_dict,
+    as_list,
+    parse_seconds,
+    split_into_lanes,
+)
 
 _FORMAT_VERSION = "7.0"
 _POINT, _STATE = "Point event", "State event"
@@ -24,6 +35,8 @@ def write_boris(project: ProjectMarks) -> str:
     state_labels = {segment.label for marks in project.marks_by_path.values() for segment in marks.segments}
     kinds = [(label, _STATE) for label in sorted(state_labels)]
     kinds += [(label, _POINT) for label in sorted(point_labels - state_labels)]
+    observations = {path: _make_observation(project, path, state_labels) for path in project.marks_by_path}
+    modifiers = _list_modifiers(observations)
     behaviors = {
         str(number): {
             "type": kind,
@@ -32,7 +45,7 @@ def write_boris(project: ProjectMarks) -> str:
             "description": "",
             "color": project.colors.get(label, ""),
             "category": "",
-            "modifiers": "",
+            "modifiers": {"0": {"name": "overlap", "type": 0, "values": modifiers[label]}} if modifiers[label] else "",
             "excluded": "",
             "coding map": "",
         }
@@ -54,27 +67,41 @@ def write_boris(project: ProjectMarks) -> str:
         "coding_map": {},
         "behaviors_coding_map": [],
         "converters": {},
-        "observations": {path: _make_observation(project, path) for path in project.marks_by_path},
+        "observations": observations,
     }
     return json.dumps(values, indent=1, ensure_ascii=False)
 
 
-def _make_observation(project: ProjectMarks, path: str) -> dict[str, Any]:
+def _list_modifiers(observations: Mapping[str, Any]) -> dict[str, list[str]]:
+    """The modifiers of each behaviour, in order."""
+    numbers: defaultdict[str, set[int]] = defaultdict(set)
+    for observation in observations.values():
+        for _, _, label, modifier, _ in observation["events"]:
+            numbers[label] |= {int(modifier)} if modifier else set()
+    return {label: [str(number) for number in sorted(used)] for label, used in numbers.items()}
+
+
+def _make_observation(project: ProjectMarks, path: str, state_labels: Collection[str]) -> dict[str, Any]:
     facts, marks = project.get_facts(path), project.marks_by_path[path]
     events: list[list[Any]] = []
-    for segment in marks.segments:
-        events += [[seconds, segment.annotator, segment.label, "", ""] for seconds in segment.bounds]
-    state_labels = {segment.label for marks in project.marks_by_path.values() for segment in marks.segments}
-    for event in marks.events:
-        repeats = 2 if event.label in state_labels else 1  # of a behaviour that is a state, a state of no length
-        events += [[event.time_seconds, event.annotator, event.label, "", ""]] * repeats
+    states: defaultdict[tuple[str, str], list[tuple[float, float, str, str]]] = defaultdict(list)
+    all_marks: tuple[SegmentMark | EventMark, ...] = (*marks.segments, *marks.events)
+    for mark in all_marks:
+        if mark.label in state_labels:
+            states[mark.label, mark.annotator].append((*mark.bounds, mark.label, mark.annotator))
+        else:
+            events.append([mark.bounds[0], mark.annotator, mark.label, "", ""])
+    for rows in states.values():
+        for number, lane in enumerate(split_into_lanes(rows), start=1):
+            modifier = str(number) if number > 1 else ""
+            events += [[time, annotator, label, modifier, ""] for *bounds, label, annotator in lane for time in bounds]
     return {
         "file": {"1": [path], **{str(player): [] for player in range(2, 9)}},
         "type": "MEDIA",
         "date": "",
         "description": "",
         "time offset": 0.0,
-        "events": sorted(events, key=lambda event: (event[0], event[1], event[2])),
+        "events": sorted(events, key=lambda event: event[:4]),
         "observation time interval": [0, 0],
         "independent_variables": {},
         "media_info": {

@@ -6,7 +6,7 @@ Times are whole milliseconds. ELAN has no points in time: events are annotations
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import PurePosixPath
 from urllib.parse import quote
 from xml.etree.ElementTree import Element, ParseError, SubElement, indent, tostring
@@ -17,7 +17,7 @@ from defusedxml.ElementTree import fromstring
 from muybridge.limits import TEXT_BYTES
 from muybridge.studio.annotation_records import VideoMarks
 from muybridge.studio.errors import StudioError
-from muybridge.studio.exchange.marks import ImportedMarks, ProjectMarks
+from muybridge.studio.exchange.marks import ImportedMarks, ProjectMarks, split_into_lanes
 
 _EVENT_TYPE, _SEGMENT_TYPE = "event", "segment"
 _SCHEMA = "http://www.mpi.nl/tools/elan/EAFv3.0.xsd"
@@ -61,7 +61,7 @@ def _make_tiers(marks: VideoMarks) -> list[tuple[str, str, list[_Row]]]:
     tiers: list[tuple[str, str, list[_Row]]] = []
     for kind, rows in ((_SEGMENT_TYPE, segments), (_EVENT_TYPE, events)):
         for label, annotator in sorted({(row[2], row[3]) for row in rows}):
-            lanes = _split_into_lanes(row for row in sorted(rows) if row[2:] == (label, annotator))
+            lanes = split_into_lanes(row for row in rows if row[2:] == (label, annotator))
             for number, lane in enumerate(lanes, start=1):
                 parts = [
                     label,
@@ -76,18 +76,6 @@ def _make_tiers(marks: VideoMarks) -> list[tuple[str, str, list[_Row]]]:
 def _to_milliseconds(bounds: tuple[float, float]) -> tuple[int, int]:
     start = round(1000 * bounds[0])
     return start, max(start + 1, round(1000 * bounds[1]))
-
-
-def _split_into_lanes(rows: Iterable[_Row]) -> list[list[_Row]]:
-    """Rows in as few lists as possible, so that none of a list overlap."""
-    lanes: list[list[_Row]] = []
-    for row in rows:
-        lane = next((lane for lane in lanes if lane[-1][1] <= row[0]), None)
-        if lane is None:
-            lanes.append([row])
-        else:
-            lane.append(row)
-    return lanes
 
 
 def _write_tiers(document: Element, times: Element, tiers: Sequence[tuple[str, str, list[_Row]]]) -> None:

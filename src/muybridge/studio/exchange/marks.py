@@ -7,11 +7,11 @@ name is a path of the project, else the only video of that file name, else the o
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import PurePosixPath
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import unquote
 
 from pydantic import ValidationError
@@ -22,6 +22,7 @@ from muybridge.studio.errors import StudioError, describe_field
 DEFAULT_RATE = 25.0  # of a video that could not be examined
 _MAX_SKIPPED = 1000
 _EVENT_SECONDS = 1e-3  # a segment of no length is an event
+Row = TypeVar("Row", bound=tuple[float, float, str, str])
 
 
 @dataclass(frozen=True)
@@ -120,6 +121,18 @@ class ImportedMarks:
         """Note what was left out."""
         if len(self.skipped) < _MAX_SKIPPED and (name, reason) not in self.skipped[-20:]:
             self.skipped.append((name[:200], reason[:300]))
+
+
+def split_into_lanes(rows: Iterable[Row]) -> list[list[Row]]:
+    """Rows, each with its start and its end first, in as few lists as possible, so that none of a list overlap."""
+    lanes: list[list[Row]] = []
+    for row in sorted(rows):
+        lane = next((lane for lane in lanes if lane[-1][1] <= row[0]), None)
+        if lane is None:
+            lanes.append([row])
+        else:
+            lane.append(row)
+    return lanes
 
 
 def parse_seconds(value: Any) -> float | None:

@@ -200,10 +200,46 @@ def test_elan() -> None:
 </ANNOTATION_DOCUMENT>"""
     imported = _read("elan", document)
     assert sorted(_segments(imported, "pig.mp4")) == [("run", 0.78, 1.34, "lee"), ("sleep", 0.78, 1.34, "importer")]
-    assert imported.skipped == [("behaviour", "an annotation has no time")]
+    assert imported.skipped == [("behaviour", "1 annotation without a time")]
     assert _segments(_read("elan", document, "day 1/cow.mp4"), "day 1/cow.mp4")
     with pytest.raises(StudioError, match="of one video"):
         FORMATS["elan"].write(ProjectMarks(MARKS, FACTS, {}))
+
+
+def _format_reference(name: str, parent: str, value: str, previous: str = "") -> str:
+    follows = f'PREVIOUS_ANNOTATION="{previous}"' if previous else ""
+    attributes = f'ANNOTATION_ID="{name}" ANNOTATION_REF="{parent}" {follows}'
+    content = f"<ANNOTATION_VALUE>{value}</ANNOTATION_VALUE>"
+    return f"<ANNOTATION><REF_ANNOTATION {attributes}>{content}</REF_ANNOTATION></ANNOTATION>"
+
+
+def test_elan_dependent_tiers_have_the_times_of_their_parents() -> None:
+    """An association has its parent's time, subdivisions share it in order; a tier may stand before its parent."""
+    aligned = '<ANNOTATION><ALIGNABLE_ANNOTATION ANNOTATION_ID="a1" TIME_SLOT_REF1="ts1" TIME_SLOT_REF2="ts2">'
+    aligned += "<ANNOTATION_VALUE>walk</ANNOTATION_VALUE></ALIGNABLE_ANNOTATION></ANNOTATION>"
+    tiers = [
+        ('TIER_ID="detail" PARENT_REF="step"', _format_reference("c1", "b2", "left")),
+        (
+            'TIER_ID="step" PARENT_REF="act"',
+            _format_reference("b2", "a1", "two", previous="b1") + _format_reference("b1", "a1", "one"),
+        ),
+        ('TIER_ID="act"', aligned),
+        ('TIER_ID="note" PARENT_REF="act"', _format_reference("n1", "a1", "")),
+        ('TIER_ID="lost" PARENT_REF="none"', _format_reference("l1", "x", "x") + _format_reference("l2", "x", "y")),
+        ('TIER_ID="loop" PARENT_REF="loop"', _format_reference("o1", "o1", "x")),
+    ]
+    document = '<ANNOTATION_DOCUMENT><TIME_ORDER><TIME_SLOT TIME_SLOT_ID="ts1" TIME_VALUE="1000"/>'
+    document += '<TIME_SLOT TIME_SLOT_ID="ts2" TIME_VALUE="3000"/></TIME_ORDER>'
+    document += "".join(f"<TIER {attributes}>{content}</TIER>" for attributes, content in tiers)
+    imported = _read("elan", f"{document}</ANNOTATION_DOCUMENT>", "pig.mp4")
+    assert [row[:3] for row in sorted(_segments(imported, "pig.mp4"))] == [
+        ("left", 2, 3),
+        ("note", 1, 3),
+        ("one", 1, 2),
+        ("two", 2, 3),
+        ("walk", 1, 3),
+    ]
+    assert imported.skipped == [("lost", "2 annotations without a time"), ("loop", "1 annotation without a time")]
 
 
 def test_elan_tiers_do_not_overlap() -> None:

@@ -2,11 +2,14 @@
 
 A tier holds annotations that do not overlap, so each class of each annotator has a tier, and more where its segments overlap.
 Times are whole milliseconds. ELAN has no points in time: events are annotations of one millisecond in tiers of type `event`.
+Annotations without times of their own refer to one of the tier's parent: they have its time, and several share it equally.
 """
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import PurePosixPath
 from urllib.parse import quote
 from xml.etree.ElementTree import Element, ParseError, SubElement, indent, tostring
@@ -18,10 +21,12 @@ from muybridge.limits import TEXT_BYTES
 from muybridge.studio.annotation_records import VideoMarks
 from muybridge.studio.errors import StudioError
 from muybridge.studio.exchange.marks import ImportedMarks, ProjectMarks, split_into_lanes
+from muybridge.text import format_count
 
 _EVENT_TYPE, _SEGMENT_TYPE = "event", "segment"
 _SCHEMA = "http://www.mpi.nl/tools/elan/EAFv3.0.xsd"
 _Row = tuple[int, int, str, str]  # start and end in milliseconds, label, annotator
+_Bounds = dict[Element, tuple[float, float]]  # start and end of annotations in milliseconds
 
 
 def write_elan(project: ProjectMarks) -> str:
@@ -95,7 +100,7 @@ def _write_tiers(document: Element, times: Element, tiers: Sequence[tuple[str, s
 
 
 def read_elan(content: bytes, marks: ImportedMarks) -> None:
-    """Take over the time-aligned annotations of an ELAN file; an empty one has the name of its tier as its class."""
+    """Take over the annotations of an ELAN file; an empty one has the name of its tier as its class."""
     if problem := TEXT_BYTES.exceed(len(content)):
         raise StudioError(413, f"the file has {problem}")
     try:
@@ -106,16 +111,62 @@ def read_elan(content: bytes, marks: ImportedMarks) -> None:
     name = "" if media is None else media.get("RELATIVE_MEDIA_URL") or media.get("MEDIA_URL") or ""
     if document.tag != "ANNOTATION_DOCUMENT" or (not name and marks.only_path is None):
         raise StudioError(400, "the file is no ELAN annotation of a video; name the video by path")
-    milliseconds = {
-        slot.get("TIME_SLOT_ID"): slot.get("TIME_VALUE") for slot in document.iterfind("TIME_ORDER/TIME_SLOT")
-    }
+    bounds = _read_bounds(document)
     for tier in document.iterfind("TIER"):
-        for aligned in tier.iterfind("ANNOTATION/ALIGNABLE_ANNOTATION"):
-            start, end = (milliseconds.get(aligned.get(f"TIME_SLOT_REF{number}")) for number in (1, 2))
-            if start is None or end is None or not (start.isdecimal() and end.isdecimal()):
-                marks.skip(str(tier.get("TIER_ID")), "an annotation has no time")
-                continue
-            seconds = int(start) / 1000, int(end) / 1000
-            is_event = tier.get("LINGUISTIC_TYPE_REF") == _EVENT_TYPE and int(end) - int(start) <= 1
-            label = (aligned.findtext("ANNOTATION_VALUE") or "").strip() or str(tier.get("TIER_ID"))
-            marks.add(name, label, seconds[0], seconds[0] if is_event else seconds[1], tier.get("ANNOTATOR") or None)
+        tier_name = str(tier.get("TIER_ID"))
+        annotations = tier.findall("ANNOTATION/*")
+        if num_untimed := sum(one not in bounds for one in annotations):
+            marks.skip(tier_name, f"{format_count(num_untimed, 'annotation')} without a time")
+        for one in annotations:
+            if one in bounds:
+                start, end = bounds[one]
+                is_event = tier.get("LINGUISTIC_TYPE_REF") == _EVENT_TYPE and end - start <= 1
+                label = (one.findtext("ANNOTATION_VALUE") or "").strip() or tier_name
+                end = start if is_event else end
+                marks.add(name, label, start / 1000, end / 1000, tier.get("ANNOTATOR") or None)
+
+
+def _read_bounds(document: Element) -> _Bounds:
+    """The bounds of all annotations that have any: times of their own, or of one of the tier's parent."""
+    milliseconds = {
+        slot.get("TIME_SLOT_ID"): int(value)
+        for slot in document.iterfind("TIME_ORDER/TIME_SLOT")
+        for value in (slot.get("TIME_VALUE") or "",)
+        if value.isdecimal()
+    }
+    bounds: _Bounds = {}
+    for aligned in document.iterfind("TIER/ANNOTATION/ALIGNABLE_ANNOTATION"):
+        start, end = (milliseconds.get(aligned.get(f"TIME_SLOT_REF{number}")) for number in (1, 2))
+        if start is not None and end is not None:
+            bounds[aligned] = start, end
+    by_id = {one.get("ANNOTATION_ID"): one for one in document.iterfind("TIER/ANNOTATION/*")}
+    for tier in _sort_by_parent(document.findall("TIER")):
+        parts: defaultdict[str | None, list[Element]] = defaultdict(list)
+        for reference in tier.iterfind("ANNOTATION/REF_ANNOTATION"):
+            parts[reference.get("ANNOTATION_REF")].append(reference)
+        for parent, references in parts.items():
+            if parent in by_id and by_id[parent] in bounds:
+                bounds |= _divide(*bounds[by_id[parent]], references)
+    return bounds
+
+
+def _sort_by_parent(tiers: Sequence[Element]) -> list[Element]:
+    """Tiers, each after its parent; without those that are below themselves or below none of the file."""
+    children: defaultdict[str | None, list[Element]] = defaultdict(list)
+    for tier in tiers:
+        children[tier.get("PARENT_REF")].append(tier)
+    ordered = children.pop(None, [])
+    for tier in ordered:  # which grows
+        ordered += children.pop(tier.get("TIER_ID"), [])
+    return ordered
+
+
+def _divide(start: float, end: float, references: Sequence[Element]) -> _Bounds:
+    """Equal parts of a time, in the order in which the annotations follow each other, else in that of the file."""
+    followers = {one.get("PREVIOUS_ANNOTATION"): one for one in references}
+    ordered: list[Element] = []
+    while (follower := followers.pop(ordered[-1].get("ANNOTATION_ID") if ordered else None, None)) is not None:
+        ordered.append(follower)
+    ordered = ordered if len(ordered) == len(references) else list(references)
+    borders = [start + (end - start) * number / len(ordered) for number in range(len(ordered) + 1)]
+    return dict(zip(ordered, pairwise(borders), strict=True))

@@ -141,6 +141,7 @@ def test_boris() -> None:
                     [3.5, "", "graze", "near", ""],
                     [4.0, "Bella", "walk", "", ""],
                     [5.0, "Bella", "walk", "", ""],
+                    ["NA", "Bella", "moo", "", ""],
                 ],
                 "media_info": {"length": {"/home/x/cow.mp4": 60.0}, "fps": {"/home/x/cow.mp4": 25.0}},
             },
@@ -151,7 +152,8 @@ def test_boris() -> None:
     imported = _read("boris", project)
     assert _segments(imported, "day 1/cow.mp4") == [("walk", 1, 4, "Bella"), ("graze", 1.5, 3.5, "importer")]
     assert _events(imported, "day 1/cow.mp4") == [("moo", 2, "Bella")]
-    assert [name for name, _ in imported.skipped] == ["first", "two cameras", "horse.mp4"]
+    assert [name for name, _ in imported.skipped] == ["first", "first", "two cameras", "horse.mp4"]
+    assert imported.skipped[0][1] == "1 event without a time in seconds"
 
 
 @pytest.mark.parametrize("offset", [10.0, "00:00:10", -2.5, None])
@@ -300,16 +302,47 @@ def test_label_studio() -> None:
     assert _segments(imported, "pig.mp4") == [("Rest", 1, 2, "importer")]
 
 
+def test_label_studio_files_of_other_settings() -> None:
+    """Tags and keys have names of one's own, uploads have a prefix, and a task that was skipped has a cancelled annotation."""
+    result = {"type": "timelinelabels", "value": {"ranges": [{"start": 1, "end": 25}], "timelinelabels": ["walk"]}}
+    reversed_range = {**result, "value": {"ranges": [{"start": 25, "end": 1}], "timelinelabels": ["walk"]}}
+    empty = {**result, "value": {"ranges": [{"start": 1, "end": 25}], "timelinelabels": []}}
+    tasks = [
+        {"data": {"title": "x", "film": "/data/upload/1/5a3b2c1d-cow.mp4"}, "annotations": [{"result": [result]}]},
+        {"data": {"video": "cow.mp4"}, "annotations": [{"was_cancelled": True, "result": [result]}]},
+        {"data": {"video": "cow.mp4"}, "annotations": [{"result": [reversed_range, empty, {"type": "choices"}]}]},
+        {"video": "pig.mp4", "tricks": [result["value"]], "events": [result["value"]]},
+    ]
+    imported = _read("label_studio", tasks)
+    assert _segments(imported, "day 1/cow.mp4") == [("walk", 0, 1, "importer")]
+    assert [row[0] for row in _segments(imported, "pig.mp4")] == ["walk"]
+    assert _events(imported, "pig.mp4") == [("walk", 0, "importer")]
+    assert [reason for _, reason in imported.skipped] == [
+        "an annotation was cancelled",
+        "a range ends at 0.04 s, not after its start at 0.96 s",
+        "a timeline label has no range or no label",
+        "a result of the type choices is no timeline label",
+    ]
+
+
 def test_create_ml() -> None:
     rows = [
         {"file": "cow.mp4", "label": "Jumping Jacks", "start": "00:01.5", "end": 3},
         {"video": "pig.mp4", "label": "Squats"},
         {"video": "same.mp4", "label": "Squats", "start": 0, "end": 1},
+        {"video": "pig.mp4", "label": ["a", "b"], "start": 0, "end": 1},
+        {"video": "pig.mp4", "label": "a", "start": "0,5", "end": "1,5"},
+        {"video": "pig.mp4", "label": "a", "start": 2, "end": 1},
     ]
     imported = _read("createml", rows)
     assert _segments(imported, "day 1/cow.mp4") == [("Jumping Jacks", 1.5, 3, "importer")]
     assert _segments(imported, "pig.mp4") == [("Squats", 0, 90, "importer")]
-    assert imported.skipped == [("same.mp4", "there is no video of this name in the project")]
+    assert imported.skipped == [
+        ("same.mp4", "there is no video of this name in the project"),
+        ("pig.mp4", "label is ['a', 'b'], expected a valid string"),
+        ("pig.mp4", "'0,5' to '1,5' are no times"),
+        ("pig.mp4", "a range ends at 1.0 s, not after its start at 2.0 s"),
+    ]
 
 
 def test_via() -> None:
@@ -317,18 +350,29 @@ def test_via() -> None:
         "project": {"pname": "x", "data_format_version": "3.1.1", "vid_list": ["1"]},
         "attribute": {
             "1": {"aname": "TEMPORAL-SEGMENTS", "anchor_id": "FILE1_Z2_XY0", "type": 4, "options": {"default": "Walk"}},
+            "2": {"aname": "boxes", "anchor_id": "FILE1_Z2_XY0", "type": 2, "options": {"0": "Sit", "1": "Talk"}},
         },
         "file": {"2": {"fid": "2", "fname": "pig.mp4", "type": 4, "loc": 1, "src": "pig.mp4"}},
         "view": {"1": {"fid_list": ["2"]}},
         "metadata": {
             "1_BXLfdQfa": {"vid": "1", "flg": 0, "z": [376.279e-1, 381.54942e-1], "xy": [], "av": {"1": "default"}},
             "1_free": {"vid": "1", "flg": 0, "z": [1, 2], "xy": [], "av": {"1": "4CV"}},
+            "1_boxes": {"vid": "1", "flg": 0, "z": [3, 4], "xy": [], "av": {"2": "0,1"}},
+            "1_none": {"vid": "1", "flg": 0, "z": [5, 6], "xy": [], "av": {}},
             "1_box": {"vid": "1", "flg": 0, "z": [1], "xy": [2, 1, 1, 5, 5], "av": {"1": "default"}},
         },
     }
     imported = _read("via", project)
-    assert _segments(imported, "pig.mp4") == [("4CV", 1, 2, "importer"), ("Walk", 37.6279, 38.154942, "importer")]
-    assert len(imported.skipped) == 1
+    assert [row[:3] for row in _segments(imported, "pig.mp4")] == [
+        ("4CV", 1, 2),
+        ("Sit", 3, 4),
+        ("Talk", 3, 4),
+        ("Walk", 37.6279, 38.154942),
+    ]
+    assert [reason for _, reason in imported.skipped] == [
+        "a temporal segment has no class",
+        "it is a region, or of the whole file",
+    ]
 
 
 def test_activity_net() -> None:

@@ -53,4 +53,4 @@ def read_activity_net(content: bytes, marks: ImportedMarks) -> None:
             if len(segment) != 2:
                 marks.skip(name, "an annotation has no segment of two times")
                 continue
-            marks.add(name, annotation.get("label") or "", *segment)
+            marks.add(name, annotation.get("label"), *segment)

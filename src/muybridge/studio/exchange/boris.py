@@ -23,6 +23,7 @@ from muybridge.studio.exchange.marks import (
     parse_seconds,
     split_into_lanes,
 )
+from muybridge.text import format_count
 
 _FORMAT_VERSION = "7.0"
 _POINT, _STATE = "Point event", "State event"
@@ -144,8 +145,10 @@ def _pair_events(
 ) -> Iterator[tuple[str, str, float, float]]:
     """Label, subject, start and end of each event: starts and stops of a state alternate for each subject."""
     open_states: dict[tuple[str, str, str], float] = {}
-    rows = [row for row in as_list(observation.get("events")) if isinstance(row, list) and len(row) >= 3]
-    rows = [row for row in rows if isinstance(row[0], int | float) and not isinstance(row[0], bool)]
+    events = as_list(observation.get("events"))
+    rows = [row for row in events if len(as_list(row)) >= 3 and type(row[0]) in (int, float)]  # else NA, as of pictures
+    if num_untimed := len(events) - len(rows):
+        marks.skip(name, f"{format_count(num_untimed, 'event')} without a time in seconds")
     for row in sorted(rows, key=lambda row: row[0]):
         seconds, subject, label = float(row[0]), str(row[1] or ""), str(row[2])
         key = (label, subject, str(row[3]) if len(row) > 3 else "")

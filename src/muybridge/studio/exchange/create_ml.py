@@ -40,7 +40,7 @@ def read_create_ml(content: bytes, marks: ImportedMarks) -> None:
         end = _get(row, _END_KEYS)
         if end is None and path is not None:
             end = marks.facts.get(path, VideoFacts()).duration_seconds
-        marks.add(name, _get(row, _LABEL_KEYS) or "", _get(row, _START_KEYS) or 0.0, end)
+        marks.add(name, _get(row, _LABEL_KEYS), _get(row, _START_KEYS) or 0.0, end)
 
 
 def _get(row: dict[str, Any], keys: tuple[str, ...]) -> Any:

@@ -103,9 +103,10 @@ class ImportedMarks:
         if start_seconds is None or end_seconds is None:
             self.skip(name, f"{start!r} to {end!r} are no times")
             return
-        common = {"label": str(label).strip(), "annotator": annotator or self.annotator, "created": self.created}
+        label = str(label).strip() if isinstance(label, str | int | float) else label
+        common = {"label": label, "annotator": annotator or self.annotator, "created": self.created}
         try:
-            if end_seconds - start_seconds < _EVENT_SECONDS / 2:
+            if abs(end_seconds - start_seconds) < _EVENT_SECONDS / 2:
                 event = EventMark.model_validate({**common, "time_seconds": start_seconds})
                 self.events.setdefault(path, []).append(event)
             else:

@@ -13,7 +13,7 @@ from muybridge.parsing import parse_json_object
 from muybridge.studio.exchange.marks import ImportedMarks, ProjectMarks, as_dict, as_list
 
 _SEGMENT_ANCHOR, _EVENT_ANCHOR, _ANNOTATOR_ANCHOR = "FILE1_Z2_XY0", "FILE1_Z1_XY0", "FILE1_Z2_XY0"
-_SELECT, _TEXT = 4, 1
+_SELECT, _CHECKBOX, _TEXT = 4, 2, 1
 _VIDEO, _LOCAL_FILE = 4, 1
 _SEGMENT_ID, _EVENT_ID, _ANNOTATOR_ID = "1", "2", "3"
 
@@ -83,7 +83,13 @@ def read_via(content: bytes, marks: ImportedMarks) -> None:
         name = str(file.get("fname") or file.get("src") or "")
         chosen = as_dict(entry.get("av"))
         annotator = next((str(chosen[key]) for key in annotator_ids if chosen.get(key)), None)
-        for key, value in chosen.items():
-            if key not in annotator_ids:
-                label = as_dict(attributes.get(key, {}).get("options")).get(str(value), value)
-                marks.add(name, label, times[0], times[-1], annotator)
+        labels = [
+            as_dict(attributes.get(key, {}).get("options")).get(option, option)
+            for key, value in chosen.items()
+            if key not in annotator_ids
+            for option in (str(value).split(",") if attributes.get(key, {}).get("type") == _CHECKBOX else [str(value)])
+        ]
+        if not labels:
+            marks.skip(name, "a temporal segment has no class")
+        for label in labels:
+            marks.add(name, label, times[0], times[-1], annotator)

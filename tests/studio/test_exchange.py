@@ -179,6 +179,30 @@ def test_csv_keeps_splits_and_groups_and_does_not_mix_videos() -> None:
     assert [name for name, _ in imported.skipped] == ["day 2/cow.mp4"]
 
 
+@pytest.mark.parametrize("line_end", ["\n", "\r\n", "\r"])
+def test_csv_of_spreadsheets(line_end: str) -> None:
+    rows = ["path,label,start_seconds,end_seconds,weather,", "cow.mp4,walk,1,2.5,rain,,,", "", "pig.mp4,sit,0,1,,"]
+    imported = _read("csv", f"\ufeff{line_end.join(rows)}")
+    assert _segments(imported, "day 1/cow.mp4") == [("walk", 1, 2.5, "importer")]
+    assert _segments(imported, "pig.mp4") == [("sit", 0, 1, "importer")]
+    assert [name for name, _ in imported.skipped] == ["the file"]
+    assert "weather" in imported.skipped[0][1]
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("path,label,start_seconds,end_seconds,annotator\npig.mp4,walk,1,5,2,5,kim", "line 2: it has more cells"),
+        ("path,label,label,start_seconds,end_seconds\npig.mp4,a,b,1,2", "has the column label twice"),
+        ("path;label;start_seconds;end_seconds\npig.mp4;a;1,5;2", "lacks the columns .* path;label"),
+    ],
+)
+def test_csv_that_would_be_misread_is_refused(text: str, sentence: str) -> None:
+    """Times with a decimal comma, without quotes, are two cells each."""
+    with pytest.raises(ValueError, match=sentence):
+        _read("csv", text)
+
+
 def test_elan() -> None:
     document = """<?xml version="1.0" encoding="UTF-8"?>
 <ANNOTATION_DOCUMENT AUTHOR="" DATE="2020-01-01T00:00:00+01:00" FORMAT="3.0" VERSION="3.0">

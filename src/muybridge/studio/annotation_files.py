@@ -11,6 +11,7 @@ from __future__ import annotations
 import csv
 import io
 import posixpath
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from functools import lru_cache
@@ -145,11 +146,16 @@ def _parse_marks(text: str, name: str, mark_type: type[Mark]) -> dict[str, list[
         raise ValueError(
             f"{name} lacks the columns {join_names(missing)}; its first line names {join_names(reader.fieldnames)}"
         )
+    repeated = [column for column, count in Counter(reader.fieldnames or ()).items() if count > 1 and column]
+    if repeated:
+        raise ValueError(f"{name} has the column {repeated[0]} twice; remove one of them")
     marks: dict[str, list[Mark]] = {}
     problems: list[str] = []
     try:
         for row in reader:
             try:
+                if any(row.get(None) or ()):  # where the csv module puts what is too much
+                    raise ValueError("it has more cells than the first line; times have a decimal point, no comma")
                 path = _parse_path(row)
                 marks.setdefault(path, []).extend(mark_type.model_validate(values) for values in _split_row(row, known))
             except (ValidationError, ValueError) as error:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import codecs
+import csv
+import io
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
-from muybridge.studio.annotation_files import UNKNOWN_ANNOTATOR, format_annotation_files, parse_segment_rows
+from muybridge.studio.annotation_files import COLUMNS, UNKNOWN_ANNOTATOR, format_annotation_files, parse_segment_rows
 from muybridge.studio.errors import StudioError
 from muybridge.studio.exchange.activity_net import read_activity_net, write_activity_net
 from muybridge.studio.exchange.boris import read_boris, write_boris
@@ -16,6 +18,7 @@ from muybridge.studio.exchange.elan import read_elan, write_elan
 from muybridge.studio.exchange.label_studio import read_label_studio, write_label_studio
 from muybridge.studio.exchange.marks import ImportedMarks, ProjectMarks
 from muybridge.studio.exchange.via import read_via, write_via
+from muybridge.text import join_names
 
 FormatName = Literal["csv", "boris", "elan", "label_studio", "createml", "via", "activitynet"]
 
@@ -40,6 +43,10 @@ def _read_csv(content: bytes, marks: ImportedMarks) -> None:
     except UnicodeDecodeError as error:
         raise StudioError(400, "the file is not UTF-8 text; save it as CSV in UTF-8") from error
     segments_by_path = parse_segment_rows(text, "the CSV file")
+    header = next(csv.reader(io.StringIO(text, newline="")), ())
+    unknown = [column for column in header if column and column not in COLUMNS["annotations.csv"]]
+    if unknown:
+        marks.skip("the file", f"the columns {join_names(unknown)} are not read")
     for path, segments in segments_by_path.items():
         target = marks.find(path)
         if target != path and target in segments_by_path:

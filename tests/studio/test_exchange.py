@@ -268,6 +268,15 @@ def test_elan_dependent_tiers_have_the_times_of_their_parents() -> None:
     assert imported.skipped == [("lost", "2 annotations without a time"), ("loop", "1 annotation without a time")]
 
 
+def test_elan_media_have_origins() -> None:
+    """Where a sound stands first, and the video began two seconds before the annotations' time 0."""
+    marks = {"pig.mp4": VideoMarks(segments=MARKS["pig.mp4"].segments)}
+    document = FORMATS["elan"].write(ProjectMarks(marks, FACTS, {}))
+    sound = '<MEDIA_DESCRIPTOR MEDIA_URL="file:///a/pig.wav" MIME_TYPE="audio/x-wav" TIME_ORIGIN="500"/>'
+    document = document.replace("<MEDIA_DESCRIPTOR ", f'{sound}<MEDIA_DESCRIPTOR TIME_ORIGIN="2000" ')
+    assert _segments(_read("elan", document), "pig.mp4") == [("walk", 2, 2.5, "lee")]
+
+
 def test_elan_tiers_do_not_overlap() -> None:
     marks = {"day 1/cow.mp4": MARKS["day 1/cow.mp4"]}
     document = fromstring(FORMATS["elan"].write(ProjectMarks(marks, FACTS, {})))

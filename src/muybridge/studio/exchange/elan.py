@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
-from itertools import pairwise
+from itertools import chain, pairwise
 from pathlib import PurePosixPath
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 from xml.etree.ElementTree import Element, ParseError, SubElement, indent, tostring
 
 from defusedxml import DefusedXmlException
@@ -107,8 +107,7 @@ def read_elan(content: bytes, marks: ImportedMarks) -> None:
         document = fromstring(content, forbid_dtd=True)
     except (ParseError, DefusedXmlException, ValueError) as error:
         raise StudioError(400, f"the file is no XML that can be read ({type(error).__name__})") from error
-    media = document.find("HEADER/MEDIA_DESCRIPTOR")
-    name = "" if media is None else media.get("RELATIVE_MEDIA_URL") or media.get("MEDIA_URL") or ""
+    name, origin = _find_media(document, marks)
     if document.tag != "ANNOTATION_DOCUMENT" or (not name and marks.only_path is None):
         raise StudioError(400, "the file is no ELAN annotation of a video; name the video by path")
     bounds = _read_bounds(document)
@@ -119,11 +118,28 @@ def read_elan(content: bytes, marks: ImportedMarks) -> None:
             marks.skip(tier_name, f"{format_count(num_untimed, 'annotation')} without a time")
         for one in annotations:
             if one in bounds:
-                start, end = bounds[one]
+                start, end = (time + origin for time in bounds[one])
                 is_event = tier.get("LINGUISTIC_TYPE_REF") == _EVENT_TYPE and end - start <= 1
                 label = (one.findtext("ANNOTATION_VALUE") or "").strip() or tier_name
                 end = start if is_event else end
                 marks.add(name, label, start / 1000, end / 1000, tier.get("ANNOTATOR") or None)
+
+
+def _find_media(document: Element, marks: ImportedMarks) -> tuple[str, int]:
+    """The name of the medium that is a video of the project, else of the first one, and its time origin.
+
+    The origin is where in the medium time 0 of the annotations is, in milliseconds: several media are aligned so. A sound often
+    has the name of its video but for the extension.
+    """
+    paths = marks.facts if marks.only_path is None else (marks.only_path,)
+    file_names = {PurePosixPath(path).name for path in paths}
+    media = []
+    for one in document.iterfind("HEADER/MEDIA_DESCRIPTOR"):
+        origin = one.get("TIME_ORIGIN", "")
+        name = one.get("RELATIVE_MEDIA_URL") or one.get("MEDIA_URL") or ""
+        media.append((name, int(origin) if origin.removeprefix("-").isdecimal() else 0))
+    exact = [pair for pair in media if PurePosixPath(unquote(pair[0].replace("\\", "/"))).name in file_names]
+    return next(chain(exact, (pair for pair in media if marks.find(pair[0])), media), ("", 0))
 
 
 def _read_bounds(document: Element) -> _Bounds:

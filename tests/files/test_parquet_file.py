@@ -130,16 +130,25 @@ def test_parts_of_an_unfinished_table_have_the_same_limit(tmp_path: Path) -> Non
             next(table.iterate_tables())
 
 
-def test_lists_of_text_take_a_process_only_where_they_are_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    tried: list[Path | bytes] = []
-    monkeypatch.setattr(parquet_file, "_try_in_child", tried.append)
+def test_lists_of_text_take_a_process_only_where_they_are_read_and_may_be_large(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = tmp_path / "t.parquet"
-    pq.write_table(pa.table({"video": ["a.mp4"], "labels": [["left", "right"]]}), path)
-    assert read_parquet(path, ["video"]).to_pydict() == {"video": ["a.mp4"]}
-    assert tried == []
-    for columns in (["labels"], ["video", "labels"], None):
-        assert read_parquet(path, columns)["labels"].to_pylist() == [["left", "right"]]
-    assert tried == [path] * 3
+    labels = ["left", "x" * 1000] * 1000
+    pq.write_table(pa.table({"video": ["a.mp4"], "labels": [labels]}), path)
+    with monkeypatch.context() as patch:
+        tried: list[Path | bytes] = []
+        patch.setattr(parquet_file, "_try_in_child", tried.append)
+        assert read_parquet(path).to_pydict() == {"video": ["a.mp4"], "labels": [labels]}
+        patch.setenv(TABLE_BYTES.variable, "100000")
+        assert read_parquet(path, ["video"]).to_pydict() == {"video": ["a.mp4"]}
+        assert tried == []
+        for columns in (["labels"], ["video", "labels"]):
+            assert read_parquet(path, columns)["labels"].to_pylist() == [labels]
+        assert tried == [path] * 2
+    monkeypatch.setenv(TABLE_BYTES.variable, "100000")
+    with pytest.raises(ValueError, match="reading it takes more than the limit of 100,000 bytes"):
+        read_parquet(path, ["labels"])
 
 
 def test_damage_is_a_sentence_of_arrow(tmp_path: Path) -> None:

@@ -41,6 +41,32 @@ def test_an_interrupted_table_is_continued(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == [path]
 
 
+def test_what_is_left_of_parts_that_were_being_removed_is_continued(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "table.parquet"
+    with open_table(path) as table:
+        for video in "abcdef":
+            table.add(make_batch([video]))
+    unlink = Path.unlink
+
+    def kill(part: Path, **options: bool) -> None:
+        if part.stem == "000000":
+            raise KeyboardInterrupt
+        unlink(part, **options)
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(Path, "unlink", kill)
+        open_table(path).remove()
+    with open_table(path) as table:
+        assert table.read_column("video") == ["a", "b"]
+        table.add(make_batch(["c", "d"]))
+        unlink(table.folder / "000000.parquet")  # as an older version removed them
+    with open_table(path) as table:
+        table.add(make_batch(["a", "b"]))
+        assert table.read_column("video") == ["c", "d", "a", "b"]
+
+
 def test_parts_of_other_settings_are_refused(tmp_path: Path) -> None:
     with open_table(tmp_path / "table.parquet") as table:
         table.add(make_batch(["a"]))

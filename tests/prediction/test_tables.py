@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 import pytest
 
 import muybridge
+from muybridge.files import parquet_file
 from muybridge.files.resumable_table import ResumableTable
 from muybridge.kernels import precision
 from muybridge.models.heads import Head
@@ -61,6 +62,20 @@ def test_rows_are_in_the_order_asked_for_and_each_is_there_once(
     assert [row["labels"] for row in rows] == [["left", "right"]] * 3 + [[]]
     assert [(row["status"], row["reason"]) for row in rows][2:] == [("ok", ""), ("unreadable", "no moov atom")]
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_table_of_many_parts_is_resumed_and_finished_in_one_process(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tables, "PREDICTIONS_PER_PART", 1)
+    monkeypatch.setattr(parquet_file, "check_in_child", lambda *_: pytest.fail("a process for a part"))
+    videos = [f"{number}.mp4" for number in range(9) if number != 3]
+    with PredictionsWriter(tmp_path / "p.csv", SETTINGS) as file:
+        for video in videos:
+            file.add(replace(prediction(0), video=video))
+    with PredictionsWriter(tmp_path / "p.csv", SETTINGS) as file:
+        assert file.select_pending(videos) == []
+        assert file.finish(videos).num_videos == 8
 
 
 def test_parts_of_another_network_are_refused(tmp_path: Path) -> None:

@@ -118,16 +118,15 @@ def check_parquet(source: Path | bytes, columns: Sequence[str] | None = None) ->
         texts = [chunk for chunk in chunks if chunk.holds_text]
         # No string is longer than all strings of its column in its group of rows.
         longest = max((chunk.num_bytes for chunk in texts), default=0)
-        if sum(chunk.num_values * chunk.num_bytes for chunk in texts) <= TABLE_BYTES.value - num_bytes:
-            num_rows = int(metadata.num_rows)
-        else:
-            num_rows = min(_MAX_BATCH_ROWS, TABLE_BYTES.value // int(longest))
+        is_small = sum(chunk.num_values * chunk.num_bytes for chunk in texts) <= TABLE_BYTES.value - num_bytes
+        num_rows = int(metadata.num_rows) if is_small else min(_MAX_BATCH_ROWS, TABLE_BYTES.value // int(longest))
         has_lists_of_text = any(
             column.max_repetition_level and column.physical_type.endswith("BYTE_ARRAY")
             for column in map(metadata.schema.column, range(metadata.num_columns))
             if columns is None or column.path.startswith(tuple(columns))
         )
-        if has_lists_of_text or not agrees_with_footer(opened, chunks):
+        # The number of rows bounds no list.
+        if (has_lists_of_text and not is_small) or not agrees_with_footer(opened, chunks):
             _try_in_child(source)
     return max(1, num_rows)
 

@@ -62,6 +62,8 @@ class ResumableTable:
         self._settings = _serialize({**settings, **self._late_settings})
         self._rows_per_part = rows_per_part
         self._pending: list[pa.RecordBatch] = []
+        # Counted, since listing the folder for each of many parts takes longer than writing them.
+        self._next_number = max((int(part.stem) + 1 for part in self._list_part_paths()), default=0)
 
     def __enter__(self) -> ResumableTable:
         return self
@@ -115,8 +117,9 @@ class ResumableTable:
             return
         table = pa.Table.from_batches(self._pending, self.part_schema)
         table = table.replace_schema_metadata({SETTINGS_KEY: self._settings})
-        with atomic_write(self.folder / f"{len(self._list_part_paths()):06d}.parquet") as temporary:
+        with atomic_write(self.folder / f"{self._next_number:06d}.parquet") as temporary:
             pq.write_table(table, temporary, compression="zstd", write_page_checksum=True)
+        self._next_number += 1
         self._pending.clear()
 
     def iterate_tables(self, columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
@@ -162,8 +165,8 @@ class ResumableTable:
         return num_rows
 
     def remove(self) -> None:
-        """Removes all parts; the lock stays."""
-        for part in self._list_part_paths():
+        """Removes all parts; the lock stays. The newest go first: what a kill leaves is the beginning of the table."""
+        for part in reversed(self._list_part_paths()):
             part.unlink()
 
     def clean_up(self) -> None:
@@ -171,7 +174,8 @@ class ResumableTable:
         remove_partial_files(self.folder)
 
     def _list_part_paths(self) -> list[Path]:
-        return sorted(self.folder.glob("[0-9]*.parquet"))
+        parts = [part for part in self.folder.glob("[0-9]*.parquet") if part.stem.isdecimal()]
+        return sorted(parts, key=lambda part: int(part.stem))
 
 
 def read_part_settings(part: Path) -> bytes | None:

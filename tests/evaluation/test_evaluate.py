@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from shutil import copytree, ignore_patterns
+from shutil import copyfile, copytree, ignore_patterns
 from types import SimpleNamespace
+from typing import Literal
 
 import av
 import numpy as np
@@ -392,3 +393,26 @@ def test_copies_of_data_have_score_files_of_their_own(finished_run: Path, motion
         paths.add(evaluate_split(run, settings).path)
     assert len(paths) == 2
     assert all(path.is_file() and path.name.startswith("test-data-") for path in paths)
+
+
+@pytest.mark.parametrize("keep", ["views", "videos"])
+def test_a_resumed_evaluation_scores_again_what_failed_or_changed(
+    keep: Literal["views", "videos"], job: EvaluationJob, tmp_path: Path
+) -> None:
+    """The last video is supplied and the first one replaced after all were scored, and the process killed."""
+    job = replace(job, evaluation=replace(job.evaluation, keep=keep))
+    path, scorer, heard = tmp_path / "s.parquet", Darkness(), list[int]()
+
+    def stop(num_videos: int) -> None:
+        if num_videos == 5:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        evaluate(job, Darkness(), path, device=CPU, on_progress=stop)
+    copyfile(tmp_path / "1.mp4", tmp_path / "4.mp4")
+    copyfile(tmp_path / "1.mp4", tmp_path / "0.mp4")
+    result = evaluate(job, scorer, path, device=CPU, on_progress=heard.append)
+    assert scorer.sizes == [3, 3] and heard == [4, 5]  # three views of two videos, which are in batches of their own
+    assert (result.accuracy.video_top1.of_all.right, result.accuracy.num_failed_videos) == (3, 0)
+    assert result.num_looped_videos == 1
+    assert [path.name for path in tmp_path.glob("*.part*")] == []

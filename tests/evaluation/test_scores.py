@@ -33,7 +33,7 @@ def gray_batch(rows: list[PlannedView]) -> EvaluationBatch:
             luma = np.full((2, 8, 8), level, np.uint8)
             clip = YuvClip(luma, np.full((2, 2, 4, 4), 128, np.uint8), "bt601", full_range=True)
             views.append(make_evaluation_view(clip, PREPROCESSING.crop))
-    return EvaluationBatch(tuple(rows), collate_views(views) if views else None, num_looped_videos=0)
+    return EvaluationBatch(tuple(rows), collate_views(views) if views else None, looped=())
 
 
 def gray_scorer(clips_ncthw: torch.Tensor) -> torch.Tensor:

@@ -232,7 +232,7 @@ def plan(
     source: Counting, *, rank: Rank | None = None, videos_per_batch: int = 2, workers: int = 0
 ) -> list[EvaluationBatch]:
     views = EvaluationDataset(counted_manifest(NUM_VIDEOS), create_clip_reader(source, SMALL), num_clips=3)
-    videos = VideoBatchSampler(NUM_VIDEOS, videos_per_batch, rank or Rank())
+    videos = VideoBatchSampler(range(NUM_VIDEOS), videos_per_batch, rank or Rank())
     batches = list(load_evaluation_batches(views, videos, LoadingSettings(workers=workers), pin_memory=False))
     assert len(batches) == len(videos)
     return batches
@@ -257,7 +257,7 @@ def test_every_view_of_every_video_is_planned_once(world_size: int, videos_per_b
 def test_views_are_uniform_and_their_frames_are_the_planned_ones() -> None:
     batch = plan(Counting(), videos_per_batch=NUM_VIDEOS, workers=2)[0]
     assert batch.views is not None
-    assert batch.num_looped_videos == 0
+    assert batch.looped == (False,) * NUM_VIDEOS
     starts = [0, 3, 7]  # floor(i * (12 - 5) / 2)
     for row, luma in zip(batch.planned_views, batch.views.luma_nthw, strict=True):
         frames = [starts[row.view] + 2 * number for number in range(3)]

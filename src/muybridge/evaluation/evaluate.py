@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -323,9 +324,10 @@ def evaluate(
 ) -> EvaluationResult:
     """Score every planned view of every video, write the scores to `path`, and compute the accuracy from that file.
 
-    With `evaluation.keep videos` the file has a row a video. An interrupted evaluation resumes at the first video that was
-    not written. Under torchrun all ranks call this function: each scores its share of the batches, rank 0 writes, and
-    all ranks get the result. `on_progress` is called with the number of videos done, equally often on all ranks.
+    With `evaluation.keep videos` the file has a row a video. An interrupted evaluation resumes; videos with views that failed,
+    and those whose files changed since, are scored again. Under torchrun all ranks call this function: each scores its share of
+    the batches, rank 0 writes, and all ranks get the result. `on_progress` is called with the number of videos done, equally
+    often on all ranks.
     """
     process_group, header, num_videos = ProcessGroup(current_rank()), job.make_header(), len(job.manifest)
     keep_videos = job.evaluation.keep == "videos"
@@ -335,26 +337,27 @@ def evaluate(
     if process_group.is_rank0:
         make_writer = VideoScoresWriter if keep_videos else ViewScoresWriter
         writer = make_writer(path, header, execution)
-    first_video = process_group.broadcast_from_rank0(writer.num_done if writer else 0)
+    pending = process_group.broadcast_from_rank0(writer.select_pending(_list_files(job.manifest)) if writer else [])
     reader = open_clip_reader(job.manifest.root, job.preprocessing, job.manifest.time_origin)
     dataset = EvaluationDataset(
         job.manifest, reader, job.evaluation.clips, task=job.task, num_crops=job.evaluation.crops
     )
-    sampler = VideoBatchSampler(num_videos, job.evaluation.videos_per_batch, process_group.rank, first_video)
+    sampler = VideoBatchSampler(pending, job.evaluation.videos_per_batch, process_group.rank)
     batches = load_evaluation_batches(dataset, sampler, job.loading, pin_memory=device.type == "cuda")
 
-    def iterate_local_rows() -> Iterator[tuple[pa.RecordBatch, int]]:
+    def iterate_local_rows() -> Iterator[tuple[pa.RecordBatch, Sequence[bool]]]:
         for batch in batches:
             rows = score_batch(batch, scorer, preprocessing=job.preprocessing, device=device, schema=header.schema)
             if keep_videos:
-                rows = aggregate_record_batch(rows, header, batch.num_looped_videos)
-            yield rows, batch.num_looped_videos
+                rows = aggregate_record_batch(rows, header, batch.looped)
+            yield rows, batch.looped
 
-    def iterate_gathered_rows() -> Iterator[tuple[pa.RecordBatch, int]]:
-        for num_batches, gathered_rows in gather_rounds(iterate_local_rows(), sampler.num_batches, process_group):
+    def iterate_gathered_rows() -> Iterator[tuple[pa.RecordBatch, Sequence[bool]]]:
+        num_done = list(accumulate(map(len, sampler.batches), initial=num_videos - len(pending)))
+        for num_batches, gathered_rows in gather_rounds(iterate_local_rows(), len(sampler.batches), process_group):
             yield from gathered_rows
             if on_progress:
-                on_progress(min(num_videos, first_video + num_batches * sampler.videos_per_batch))
+                on_progress(num_done[num_batches])
 
     result = None
     if writer is None:
@@ -368,6 +371,12 @@ def evaluate(
     result = process_group.broadcast_from_rank0(result)
     assert result is not None
     return result
+
+
+def _list_files(manifest: Manifest) -> dict[str, Path]:
+    """The files of all videos by name. Prepared videos have none: the hash of their manifest says whether they changed."""
+    indices = range(len(manifest))
+    return {manifest.get_video(index): Path(manifest.root, manifest.get_path(index)) for index in indices}
 
 
 def format_result_line(metrics: Accuracy | TaskMetrics) -> str:

@@ -138,7 +138,7 @@ def write_scores(
             column_encoding={f"{header.output_column}.list.element": "BYTE_STREAM_SPLIT"},
             write_page_checksum=True,
         ) as writer:
-            for group in _iterate_row_groups(batches, header.schema):
+            for group in iterate_row_groups(batches, header.schema, ROW_GROUP_ROWS):
                 _check_rows(group, header)
                 writer.write_table(group)
         # Completeness is checked on three small columns read back from disk, so that logits need not stay in memory.
@@ -207,17 +207,18 @@ def read_remarks(path: Path) -> tuple[str, ...]:
     return tuple(map(str, remarks)) if isinstance(remarks, list) else ()
 
 
-def _iterate_row_groups(batches: Iterable[pa.RecordBatch], schema: pa.Schema) -> Iterator[pa.Table]:
+def iterate_row_groups(batches: Iterable[pa.RecordBatch], schema: pa.Schema, num_group_rows: int) -> Iterator[pa.Table]:
+    """The rows in tables of `num_group_rows`, the last one shorter."""
     pending: list[pa.RecordBatch] = []
     num_rows = 0
     for batch in batches:
         pending.append(batch)
         num_rows += len(batch)
-        while num_rows >= ROW_GROUP_ROWS:
+        while num_rows >= num_group_rows:
             table = pa.Table.from_batches(pending, schema)
             # Row groups of one size and one chunk: the file does not depend on the sizes of the batches.
-            yield table.slice(0, ROW_GROUP_ROWS).combine_chunks()
-            pending, num_rows = table.slice(ROW_GROUP_ROWS).to_batches(), num_rows - ROW_GROUP_ROWS
+            yield table.slice(0, num_group_rows).combine_chunks()
+            pending, num_rows = table.slice(num_group_rows).to_batches(), num_rows - num_group_rows
     if pending:
         yield pa.Table.from_batches(pending, schema).combine_chunks()
 

@@ -4,14 +4,14 @@ The test split of Sports-1M with 100 clips a video has 22 million views of 487 c
 its 220 thousand videos take 0.9 GB.
 
 Input: rows of views from `scores.score_batch`. Output: a row a video with the float64 mean over its readable views, and
-the numbers of planned, failed and right views. The file is written in parts, in manifest order; an interrupted evaluation
-resumes after the last part. `read_video_scores` reads both kinds of score files.
+the numbers of planned, failed and right views. The file is written in parts; an interrupted evaluation resumes (`score_parts`).
+`read_video_scores` reads both kinds of score files.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -24,18 +24,17 @@ from numpy.typing import NDArray
 
 from muybridge.evaluation.aggregate import VideoScores, compute_video_scores
 from muybridge.evaluation.outputs import VideoOutputs, average_scores
+from muybridge.evaluation.score_parts import LOOPED, ScoreParts
 from muybridge.evaluation.scores import (
     VIDEO_SCORES_METADATA_KEY,
     Scores,
+    iterate_row_groups,
     make_execution_metadata,
-    make_late_part_settings,
-    make_part_settings,
     read_any_scores,
     read_scores,
 )
 from muybridge.evaluation.scores_header import ScoresHeader
 from muybridge.files.parquet_file import PARQUET_ERRORS, check_parquet, check_table_size, refuse_damaged
-from muybridge.files.resumable_table import ResumableTable
 from muybridge.parsing import parse_json_object
 from muybridge.text import format_count
 
@@ -47,14 +46,14 @@ SCHEMA = pa.schema(
         pa.field("video", pa.string(), nullable=False),
         pa.field("labels", pa.list_(pa.int32()), nullable=False),
         *(pa.field(name, pa.int32(), nullable=False) for name in COUNT_COLUMNS),
-        pa.field("looped", pa.int32(), nullable=False),  # looped videos of a batch, in its first row; 0 in the others
+        pa.field(LOOPED, pa.int32(), nullable=False),
         pa.field("probabilities", pa.list_(pa.float64())),  # null: no view was readable
         pa.field("reason", pa.string(), nullable=False),  # of the first view that failed
     ]
 )
 
 
-def aggregate_record_batch(views: pa.RecordBatch, header: ScoresHeader, num_looped: int) -> pa.RecordBatch:
+def aggregate_record_batch(views: pa.RecordBatch, header: ScoresHeader, looped: Sequence[bool]) -> pa.RecordBatch:
     """Check the rows of the views of whole videos and average them into a row (`SCHEMA`) a video, as the protocol says."""
     table = pa.Table.from_batches([views])
     names = table["video"].unique()
@@ -68,7 +67,7 @@ def aggregate_record_batch(views: pa.RecordBatch, header: ScoresHeader, num_loop
         pa.array(scores.videos, pa.string()),
         pa.array(scores.labels, pa.list_(pa.int32())),
         *(pa.array(getattr(scores, name), pa.int32()) for name in COUNT_COLUMNS),
-        pa.array([num_looped] + [0] * (len(names) - 1), pa.int32()),
+        pa.array(map(int, looped), pa.int32()),
         pa.ListArray.from_arrays(offsets, values, mask=pa.array(~scores.readable_mask)),
         pa.array([reasons.get(name, "") for name in scores.videos], pa.string()),
     ]
@@ -83,23 +82,30 @@ class VideoScoresWriter:
 
     def __init__(self, path: Path, header: ScoresHeader, execution: Mapping[str, Any] | None = None) -> None:
         self._header, self._execution = header, execution
-        settings, late_settings = make_part_settings(header, execution), make_late_part_settings(execution)
-        self._parts = ResumableTable(path, SCHEMA, settings, late_settings=late_settings, rows_per_part=PART_VIDEOS)
-        self._parts.clean_up()
-        if not self._parts.has_same_settings:
-            self._parts.remove()
-        self.num_done = len(self._parts.read_column("video"))
+        self._parts = ScoreParts(path, SCHEMA, header, execution, rows_per_part=PART_VIDEOS)
+
+    def select_pending(self, paths: Mapping[str, str | Path]) -> list[int]:
+        """See `ScoreParts`."""
+        return self._parts.select_pending(paths)
 
     def write(self, batches: Iterable[pa.RecordBatch]) -> int:
-        """Add the rows of the remaining videos, write the file, and return the number of videos that repeat in a loop."""
-        with self._parts:
+        """Add the rows of the pending videos, write the file, and return the number of videos that repeat in a loop."""
+        num_looped = 0
+
+        def iterate_rows() -> Iterator[pa.RecordBatch]:
+            nonlocal num_looped
+            for table in self._parts.iterate_tables():
+                num_looped += pc.sum(table[LOOPED]).as_py()
+                yield from table.to_batches()
+
+        header = json.dumps(self._header.to_json())
+        metadata = {VIDEO_SCORES_METADATA_KEY: header, **make_execution_metadata(self._execution)}
+        with self._parts.table as parts:
             for rows in batches:
                 self._parts.add(rows)
-            self._parts.flush()
-            num_looped = sum(map(int, self._parts.read_column("looped")))
-            header = json.dumps(self._header.to_json())
-            metadata = {VIDEO_SCORES_METADATA_KEY: header, **make_execution_metadata(self._execution)}
-            self._parts.write_file(metadata, verify=_read_video_rows)
+            parts.flush()
+            groups = iterate_row_groups(iterate_rows(), SCHEMA, PART_VIDEOS)
+            parts.write_file(metadata, tables=groups, verify=_read_video_rows)
         return num_looped
 
 

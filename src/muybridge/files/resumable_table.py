@@ -63,7 +63,7 @@ class ResumableTable:
         self._rows_per_part = rows_per_part
         self._pending: list[pa.RecordBatch] = []
         # Counted, since listing the folder for each of many parts takes longer than writing them.
-        self._next_number = max((int(part.stem) + 1 for part in self._list_part_paths()), default=0)
+        self._next_number = max((int(part.stem) + 1 for part in self.list_parts()), default=0)
 
     def __enter__(self) -> ResumableTable:
         return self
@@ -83,7 +83,7 @@ class ResumableTable:
     @property
     def has_same_settings(self) -> bool:
         """Whether the parts on disk, if any, were made with the same settings."""
-        return all(map(self._is_part_of_same_settings, self._list_part_paths()))
+        return all(map(self._is_part_of_same_settings, self.list_parts()))
 
     def _is_part_of_same_settings(self, part: Path) -> bool:
         settings = read_part_settings(part)
@@ -103,7 +103,7 @@ class ResumableTable:
 
     def read_column(self, name: str) -> list[Any]:
         """The values of a column in the parts on disk."""
-        return [value for part in self._list_part_paths() for value in self._read_part(part, [name])[name].to_pylist()]
+        return [value for part in self.list_parts() for value in self.read_part(part, [name])[name].to_pylist()]
 
     def add(self, batch: pa.RecordBatch) -> None:
         """Adds rows of `part_schema`. They are on disk once `rows_per_part` have accumulated, or after `flush`."""
@@ -124,10 +124,12 @@ class ResumableTable:
 
     def iterate_tables(self, columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
         """The parts on disk, in the order they were written: these columns, or those of the final file."""
-        for part in self._list_part_paths():
-            yield self._read_part(part, columns or self._schema.names).replace_schema_metadata(None)
+        for part in self.list_parts():
+            yield self.read_part(part, columns)
 
-    def _read_part(self, part: Path, columns: Sequence[str]) -> pa.Table:
+    def read_part(self, part: Path, columns: Sequence[str] | None = None) -> pa.Table:
+        """The rows of a part on disk: these columns, or those of the final file. Raises ValueError where it is damaged."""
+        columns = columns or self._schema.names
         with refuse_damaged(_describe_damage(part)):
             table = read_parquet(part, columns)
         for field in self._part_fields:
@@ -136,7 +138,7 @@ class ResumableTable:
         expected = pa.schema([self.part_schema.field(name) for name in columns])
         if problems := find_column_problems(table.schema, expected):
             raise ValueError(f"{_describe_damage(part)} ({join_names(problems, '; ')})")
-        return table.select(list(columns))
+        return table.select(list(columns)).replace_schema_metadata(None)
 
     def write_file(
         self,
@@ -166,14 +168,15 @@ class ResumableTable:
 
     def remove(self) -> None:
         """Removes all parts; the lock stays. The newest go first: what a kill leaves is the beginning of the table."""
-        for part in reversed(self._list_part_paths()):
+        for part in reversed(self.list_parts()):
             part.unlink()
 
     def clean_up(self) -> None:
         """Removes the temporary files of a killed process."""
         remove_partial_files(self.folder)
 
-    def _list_part_paths(self) -> list[Path]:
+    def list_parts(self) -> list[Path]:
+        """The parts on disk, in the order they were written."""
         parts = [part for part in self.folder.glob("[0-9]*.parquet") if part.stem.isdecimal()]
         return sorted(parts, key=lambda part: int(part.stem))
 

@@ -81,11 +81,14 @@ class VideoViews:
 
 @dataclass(frozen=True)
 class EvaluationBatch:
-    """Every planned view of some whole videos in manifest order, and the readable ones as a batch."""
+    """Every planned view of some whole videos in manifest order, and the readable ones as a batch.
+
+    `looped` says of each video whether it is shorter than a clip and repeats in a loop.
+    """
 
     planned_views: tuple[PlannedView, ...]
     views: AnyBatch | None
-    num_looped_videos: int
+    looped: tuple[bool, ...]
 
     def pin_memory(self) -> EvaluationBatch:
         """See `ViewBatch.pin_memory`."""
@@ -249,5 +252,5 @@ def collate_evaluation(items: Sequence[VideoViews]) -> EvaluationBatch:
     return EvaluationBatch(
         planned_views=tuple(planned for item in items for planned in item.planned_views),
         views=collate_views(views) if views else None,
-        num_looped_videos=sum(item.looped for item in items),
+        looped=tuple(item.looped for item in items),
     )

@@ -5,9 +5,10 @@ All ranks together load the same global batches, whatever their number.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import chain
+from functools import cached_property
+from itertools import chain, groupby
 
 from torch.utils.data import Sampler
 
@@ -64,22 +65,22 @@ def _slice_evenly(draws: range, index: int, num_slices: int) -> range:
 
 @dataclass(frozen=True)
 class VideoBatchSampler(Sampler[list[int]]):
-    """Batches of consecutive videos from `first_video`, assigned to ranks in turn, the same for any number of ranks."""
+    """Batches of `videos`, increasing indices, assigned to ranks in turn, the same for any number of ranks.
 
-    num_videos: int
+    Where some indices are missing, the others are in the batches in which they would be without that.
+    """
+
+    videos: Sequence[int]
     videos_per_batch: int
     rank: Rank
-    first_video: int = 0
 
     def __iter__(self) -> Iterator[list[int]]:
-        starts = range(self.first_video, self.num_videos, self.videos_per_batch)
-        for start in starts[self.rank.rank :: self.rank.world_size]:
-            yield list(range(start, min(start + self.videos_per_batch, self.num_videos)))
+        yield from self.batches[self.rank.rank :: self.rank.world_size]
 
     def __len__(self) -> int:
-        return len(range(self.rank.rank, self.num_batches, self.rank.world_size))
+        return len(range(self.rank.rank, len(self.batches), self.rank.world_size))
 
-    @property
-    def num_batches(self) -> int:
-        """Batches over all ranks."""
-        return -(-(self.num_videos - self.first_video) // self.videos_per_batch)
+    @cached_property
+    def batches(self) -> list[list[int]]:
+        """The batches of all ranks."""
+        return [list(batch) for _, batch in groupby(self.videos, key=lambda video: video // self.videos_per_batch)]

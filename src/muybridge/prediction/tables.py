@@ -21,9 +21,10 @@ import pyarrow.compute as pc
 
 from muybridge.evaluation.scores import make_remarks_metadata
 from muybridge.files.atomic import atomic_write
+from muybridge.files.file_state import FILE_FIELDS, FileState, has_changed, make_file_columns
 from muybridge.files.resumable_table import ResumableTable, read_part_settings
 from muybridge.models.heads import Head
-from muybridge.prediction.file_state import FileState, read_file_state
+from muybridge.prediction.file_state import read_file_state
 from muybridge.prediction.predictions_summary import PredictionsSummary, summarize_predictions
 from muybridge.prediction.recognizer import Features, Prediction
 from muybridge.text import escape_csv_cell, format_count, sanitize_text
@@ -59,8 +60,7 @@ _TASK_FIELDS = (
     pa.field("values", pa.list_(pa.float64()), nullable=False),
 )
 
-# Columns of parts alone: the file of a video (`file_state`) before it was read, and where the table has no reasons, that too.
-_FILE_FIELDS = (pa.field("num_bytes", pa.int64()), pa.field("changed_ns", pa.int64()))
+# A column of parts alone, where the table has no reasons; the others are FILE_FIELDS.
 _REASON_FIELD = pa.field("reason", pa.string())
 
 
@@ -92,7 +92,7 @@ class _TableWriter:
             settings,
             rows_per_part=rows_per_part,
             late_settings=late_settings,
-            part_fields=[*[_REASON_FIELD] * (_REASON_FIELD.name not in schema.names), *_FILE_FIELDS],
+            part_fields=[*[_REASON_FIELD] * (_REASON_FIELD.name not in schema.names), *FILE_FIELDS],
         )
         try:
             if _has_parts_of_version_0_1(self._parts.folder):
@@ -120,13 +120,12 @@ class _TableWriter:
     def _add_rows(self, video: str, columns: Sequence[pa.Array]) -> None:
         assert video not in self._done_videos, f"{video} is done already"
         self._done_videos.add(video)
-        state = self._file_states.pop(video, None) or (None, None)
-        more = [pa.array([value] * len(columns[0]), pa.int64()) for value in state]
+        more = make_file_columns([self._file_states.pop(video, None)] * len(columns[0]))
         self._parts.add(pa.RecordBatch.from_arrays([*columns, *more], schema=self._parts.part_schema))
 
     def _find_done_videos(self) -> set[str]:
         """The videos in the parts, without failed ones and changed files. Rows of a later part replace earlier ones."""
-        names = ["video", *(field.name for field in _FILE_FIELDS), *["status"] * ("status" in self._schema.names)]
+        names = ["video", *(field.name for field in FILE_FIELDS), *["status"] * ("status" in self._schema.names)]
         done: set[str] = set()
         for table in self._parts.iterate_tables(names):
             for video, *state_and_status in set(zip(*(table[name].to_pylist() for name in names), strict=True)):
@@ -146,10 +145,12 @@ class _TableWriter:
 
 
 def _is_outdated(video: str, num_bytes: int | None, changed_ns: int | None, status: str = "ok") -> bool:
-    """Whether rows of a video are to be made again. A file that is gone, perhaps for now, is not taken for a changed one."""
+    """Whether rows of a video are to be made again."""
     if status != "ok":
         return True
-    return num_bytes is not None and read_file_state(video) not in (None, (num_bytes, changed_ns))
+    if num_bytes is None or changed_ns is None:
+        return False
+    return has_changed((num_bytes, changed_ns), read_file_state(video))
 
 
 class FeaturesWriter(_TableWriter):

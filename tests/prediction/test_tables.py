@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from shutil import copyfile
@@ -15,6 +15,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import torch
 
 import muybridge
 from muybridge.files import parquet_file
@@ -22,6 +23,7 @@ from muybridge.files.resumable_table import ResumableTable
 from muybridge.kernels import precision
 from muybridge.models.heads import Head
 from muybridge.models.network import VideoResNet
+from muybridge.prediction import ray as prediction_ray
 from muybridge.prediction import tables
 from muybridge.prediction.predictions_summary import PredictionsSummary
 from muybridge.prediction.recognizer import Features, Prediction, Recognizer, load
@@ -241,6 +243,35 @@ def test_precisions_that_auto_stands_for_are_not_mixed(
     assert cli(*words, "--precision", "fp32").code == 3
     metadata = pq.read_schema(tmp_path / "p.parquet").metadata
     assert json.loads(metadata[b"muybridge"])["precision"] == "fp32"
+
+
+@pytest.mark.parametrize("has_bf16", [True, False])
+def test_a_gpu_of_a_ray_cluster_chooses_the_precision_of_all_workers(
+    has_bf16: bool,
+    finished_run: Path,
+    listed: Path,
+    tmp_path: Path,
+    cli: Callable[..., Any],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked, expected = [], "bf16" if has_bf16 else "fp32"
+
+    def run_here(function: Callable[..., Any], jobs: Iterable[Any], **options: Any) -> Iterator[Any]:
+        assert (options["address"], options["num_gpus"]) == ("local", 1)
+        for name, arguments in jobs:
+            if function is prediction_ray._predict_one:
+                asked.append(arguments[1])
+                yield name, replace(prediction(0), video=name)
+            else:
+                yield name, function(*arguments)
+
+    monkeypatch.setattr(prediction_ray, "run_on_ray", run_here)
+    monkeypatch.setattr(prediction_ray, "resolve_device", torch.device)
+    monkeypatch.setattr(precision, "find_bf16_problem", lambda device: None if has_bf16 else "none")
+    path = tmp_path / "p.parquet"
+    cli("predict", finished_run, listed, "-o", path, "--ray", "local", "--device", "cuda")
+    assert asked and set(asked) == {("cuda", expected, "picture")}
+    assert json.loads(pq.read_schema(path).metadata[b"muybridge"])["precision"] == expected
 
 
 @pytest.mark.parametrize(

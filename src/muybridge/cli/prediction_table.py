@@ -83,14 +83,18 @@ def write_table(run: str, inputs: VideoInputs, options: TableOptions) -> int:
 
 
 def _resolve_execution(options: TableOptions) -> TableOptions:
-    """The options with the precision that `auto` stands for, except on GPUs of a Ray cluster, which this machine may lack."""
+    """The options with the precision that `auto` stands for, on GPUs of a Ray cluster that of one of them."""
     from muybridge.inference.scorer import resolve_device
     from muybridge.kernels.precision import choose_inference_precision
 
     device = "cpu" if options.ray and options.device == "auto" else options.device
     options = replace(options, device=device)
     if options.ray and device != "cpu":
-        return options
+        if options.precision != "auto":
+            return options
+        from muybridge.prediction.ray import choose_precision_on_ray
+
+        return replace(options, precision=choose_precision_on_ray(options.ray, device))
     return replace(options, precision=choose_inference_precision(options.precision, resolve_device(device)))
 
 
@@ -146,6 +150,7 @@ def _predict_rows(
         from muybridge.prediction.ray import predict_on_ray
 
         run = str(Path(run).absolute()) if Path(run).exists() else run
+        assert options.precision != "auto", "one precision for all workers"
         loading = (options.device, options.precision, options.time_origin)
         yield from predict_on_ray(run, videos, address=options.ray, loading=loading, clips=clips, top=top, rates=rates)
         return

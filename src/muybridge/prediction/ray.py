@@ -8,13 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
+from typing import NoReturn
 
 from muybridge.distributed.ray_tasks import run_on_ray
-from muybridge.kernels.precision import RequestedPrecision
+from muybridge.inference.scorer import resolve_device
+from muybridge.kernels.precision import Precision, choose_inference_precision
 from muybridge.prediction.recognizer import Prediction, Recognizer, load
 from muybridge.records import TimeOrigin
 
-LoadArguments = tuple[str, RequestedPrecision, TimeOrigin]
+LoadArguments = tuple[str, Precision, TimeOrigin]
 """Device, precision and time origin, as `load` takes them."""
 
 
@@ -30,7 +32,8 @@ def predict_on_ray(
 ) -> Iterator[Prediction]:
     """Run `predict` of the recognizer on each video, `rates` being their `source_fps`.
 
-    A worker gets one GPU if the device is cuda, else one core.
+    A worker gets one GPU if the device is cuda, else one core. Raises ValueError where the device of any of them has no fast
+    path for the precision.
     """
     results = run_on_ray(
         _predict_one,
@@ -40,6 +43,24 @@ def predict_on_ray(
         on_worker_lost=lambda video, reason: Prediction(video, "unreadable", reason),
     )
     return (prediction for _, prediction in results)
+
+
+def choose_precision_on_ray(address: str, device: str) -> Precision:
+    """What `auto` is for all workers: the choice of one GPU of the cluster, since the rows of a table are of one precision.
+
+    Raises ValueError where that is not to be had.
+    """
+    jobs = [("the precision", (device,))]
+    results = run_on_ray(_choose_precision, jobs, address=address, num_gpus=1, on_worker_lost=_refuse)
+    return next(precision for _, precision in list(results))
+
+
+def _choose_precision(device: str) -> Precision:
+    return choose_inference_precision("auto", resolve_device(device))
+
+
+def _refuse(name: str, reason: str) -> NoReturn:
+    raise ValueError(f"{name} that auto stands for cannot be found out on the Ray cluster, since {reason}; name one")
 
 
 def _predict_one(run: str, loading: LoadArguments, video: str, clips: int, top: int, rate: float | None) -> Prediction:

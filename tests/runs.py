@@ -10,7 +10,7 @@ from typing import Any
 from muybridge.settings import ClipSettings, EvaluationSettings, LoadingSettings, NetworkSettings, TrainSettings
 from muybridge.synthetic.motions import MotionSettings
 from muybridge.training.checkpoint import TrainState, save_checkpoint
-from muybridge.training.job import TrainingJob
+from muybridge.training.job import TrainingJob, write_description
 from muybridge.training.optimizer import build_optimizer
 from muybridge.training_settings import TrainingSettings
 
@@ -58,6 +58,7 @@ def tiny_run(data: Path | str, output: Path, changes: Mapping[str, Any] | None =
 
 
 def save_job(job: TrainingJob, step: int = 5) -> None:
-    """Writes the checkpoint of a job as if it had trained for so many steps."""
+    """Writes the run folder of a job as if it had trained for so many steps."""
+    write_description(job)
     optimizer = build_optimizer(job.network, job.settings.training)
     save_checkpoint(job.folder / "checkpoints", job.network, optimizer, TrainState(step), keep=1)

@@ -14,7 +14,7 @@ import yaml
 from muybridge.models.heads import Head
 from muybridge.records import Preprocessing, Task
 from muybridge.settings import settings_to_dict
-from muybridge.training.job import prepare_job
+from muybridge.training.job import prepare_job, write_description
 from runs import save_job, tiny_run
 from task_data import write_task_data
 
@@ -31,6 +31,8 @@ def test_a_job_is_all_that_a_run_needs(motions: Path, tmp_path: Path) -> None:
     assert (job.schedule.num_steps, job.schedule.global_batch) == (12, 4)
     assert job.preprocessing == TINY_CLIPS
     assert all(note.startswith("training in fp32") for note in job.notes)
+    assert not (tmp_path / "deep").exists()
+    write_description(job)
     found = yaml.safe_load((tmp_path / "deep" / "run" / "settings.yaml").read_text())
     assert found == settings_to_dict(job.settings)
     assert sorted(path.name for path in (tmp_path / "deep" / "run").iterdir()) == [
@@ -97,7 +99,9 @@ def test_a_run_is_not_resumed_with_other_labels_or_targets(task: Task, tmp_path:
 
     def resume(lines: list[str]) -> Head | None:
         data.write_text("\n".join([header, *lines]) + "\n")
-        return prepare_job(settings, resume=True).head
+        job = prepare_job(settings, resume=True)
+        write_description(job)
+        return job.head
 
     for _ in range(2):
         what = "targets" if task == "regression" else "labels"

@@ -11,7 +11,7 @@ import torch
 import yaml
 
 from muybridge.models.network import VideoResNet
-from muybridge.training.job import prepare_job
+from muybridge.training.job import prepare_job, write_description
 from runs import save_job, tiny_run
 
 
@@ -34,9 +34,9 @@ def test_run_folders_of_every_kind(motions: Path, tmp_path: Path) -> None:
         assert "contains something other than a run" in refusal(tiny_run(motions, tmp_path / "foreign"), resume=resume)
     assert [path.name for path in (tmp_path / "foreign").iterdir()] == ["thesis.tex"]
     (tmp_path / "empty").mkdir()
-    prepare_job(tiny_run(motions, tmp_path / "empty"))
+    write_description(prepare_job(tiny_run(motions, tmp_path / "empty")))
     # Nothing was learnt there yet: the same folder serves for another try, with other settings.
-    prepare_job(tiny_run(motions, tmp_path / "empty", {"training.epochs": 3}))
+    write_description(prepare_job(tiny_run(motions, tmp_path / "empty", {"training.epochs": 3})))
     assert yaml.safe_load((tmp_path / "empty" / "settings.yaml").read_text())["training"]["epochs"] == 3
 
 
@@ -93,12 +93,12 @@ def test_damaged_settings_of_a_run_are_named(content: str, motions: Path, tmp_pa
 def test_a_folder_that_cannot_be_written(motions: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "file").write_text("mine")
     with pytest.raises(NotADirectoryError):
-        prepare_job(tiny_run(motions, tmp_path / "file" / "run"))
+        write_description(prepare_job(tiny_run(motions, tmp_path / "file" / "run")))
 
     def read_only(*arguments: Any, **options: Any) -> Any:  # root may write anywhere
         raise PermissionError(13, "Permission denied", str(tmp_path / "run"))
 
     monkeypatch.setattr("muybridge.training.open_run.write_text", read_only)
     with pytest.raises(PermissionError):
-        prepare_job(tiny_run(motions, tmp_path / "run"))
+        write_description(prepare_job(tiny_run(motions, tmp_path / "run")))
     assert not (tmp_path / "run" / "settings.yaml").exists()

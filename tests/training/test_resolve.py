@@ -16,7 +16,7 @@ from muybridge.models.network import create_model
 from muybridge.records import Preprocessing
 from muybridge.settings import TrainSettings, settings_to_dict
 from muybridge.training.given_settings import GivenSettings
-from muybridge.training.job import prepare_job
+from muybridge.training.job import prepare_job, write_description
 from muybridge.training.recipes import build_train_settings, read_training_recipe
 from muybridge.training.resolve import resolve_settings
 from muybridge.training_settings import TrainingSettings
@@ -196,7 +196,9 @@ def test_phases_that_are_given_are_used(motions: Path, tmp_path: Path) -> None:
 
     def resume(**training: Any) -> tuple[tuple[float, float], ...]:
         settings = resolve({"data": str(motions), "output": str(run), "training": training}, resume=True)
-        return prepare_job(settings, resume=True).settings.training.phases
+        job = prepare_job(settings, resume=True)
+        write_description(job)
+        return job.settings.training.phases
 
     assert resume() == resume(phases=[]) == resume(phases=[[1, 0.01]]) == ((1, 0.01),)
     assert resume(phases=[[1, 0.01]], epochs=2) == resume(phases=[[1, 0.01]], epochs=3) == ((1, 0.01),)

@@ -27,7 +27,7 @@ from muybridge.training.data_parallel import wrap_for_training
 from muybridge.training.events import StepDone, TrainingEvent, ValidationDone
 from muybridge.training.execution import use_cuda_graphs
 from muybridge.training.guard import LOADING, TRAINING, guard_run
-from muybridge.training.job import TrainingJob
+from muybridge.training.job import TrainingJob, write_description
 from muybridge.training.metrics_log import MetricsLog
 from muybridge.training.optimizer import build_optimizer, set_learning_rate
 from muybridge.training.profiler import StepProfiler
@@ -137,7 +137,8 @@ def _wrap_network(job: TrainingJob, console: Console) -> nn.Module | GraphedNetw
 def _restore_newest_checkpoint(job: TrainingJob, optimizer: torch.optim.Optimizer, console: Console) -> TrainState:
     """Restores the newest intact checkpoint on all ranks, read by rank 0, and returns its state; of a new run that of step 0.
 
-    Raises ValueError where no checkpoint of the run is intact: its network has random weights until one is restored.
+    Only then is the run folder written. Raises ValueError where no checkpoint of the run is intact: its network has random
+    weights until one is restored.
     """
     snapshot, problems = read_newest_snapshot(job.folder / "checkpoints") if job.process_group.is_rank0 else (None, [])
     for problem in problems:
@@ -145,11 +146,14 @@ def _restore_newest_checkpoint(job: TrainingJob, optimizer: torch.optim.Optimize
     snapshot = job.process_group.broadcast_from_rank0(snapshot)
     if snapshot is None:
         if job.process_group.is_rank0:
+            write_description(job)
             _begin_anew(job.folder)
         return TrainState(step=0)
     restore(snapshot, job.network, optimizer)
     if job.weight_average is not None:
         job.weight_average.load(snapshot.average)
+    if job.process_group.is_rank0:
+        write_description(job)
     console.print(f"resuming at step {snapshot.train_state.step} of {job.schedule.num_steps}")
     return snapshot.train_state
 

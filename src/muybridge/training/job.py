@@ -5,8 +5,10 @@ Whatever can be wrong with a run is looked for here, before the first step, and 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -43,7 +45,10 @@ from muybridge.training_settings import TrainingSettings
 
 @dataclass(frozen=True)
 class TrainingJob:
-    """The input of `fit`. `notes` are sentences a user should read before the run starts."""
+    """The input of `fit`. `notes` are sentences a user should read before the run starts.
+
+    `execution` is what `describe_execution` says of it, `videos` are those it trains and validates on: `write_description`.
+    """
 
     settings: TrainSettings
     folder: Path
@@ -57,6 +62,8 @@ class TrainingJob:
     task_loss: TaskLoss = field(default_factory=lambda: TaskLoss(TrainingSettings(), None, None))
     weight_average: WeightAverage | None = None
     licence: str = UNKNOWN_LICENCE
+    execution: Mapping[str, Any] = field(default_factory=dict)
+    videos: RunVideos | None = None
 
     @property
     def head(self) -> Head | None:
@@ -78,9 +85,9 @@ class TrainingJob:
 def prepare_job(
     settings: TrainSettings, *, resume: bool = False, process_group: ProcessGroup | None = None
 ) -> TrainingJob:
-    """Checks the settings against data and machine, and opens the run folder. Raises ValueError for what does not fit.
+    """Checks the settings against data, machine and run folder. Raises ValueError for what does not fit.
 
-    All ranks of a torchrun job call this. The run folder is written last, so that a refused run leaves nothing behind.
+    All ranks of a torchrun job call this. It writes nothing, so that a refused run changes nothing.
     """
     process_group = process_group or ProcessGroup()
     device = local_device(resolve_device(settings.device))
@@ -108,9 +115,6 @@ def prepare_job(
     resume_notes = (
         compare_execution(Path(settings.output), execution) if run.specification and process_group.is_rank0 else []
     )
-    if process_group.is_rank0:
-        write_run_description(settings, network.specification, process_group, execution)
-        write_run_videos(Path(settings.output), RunVideos.from_manifest(data, settings.training.task))
     execution_notes = set_up_execution(network, settings, device)
     return TrainingJob(
         settings=settings,
@@ -134,7 +138,19 @@ def prepare_job(
         task_loss=make_task_loss(settings.training, head, train),
         weight_average=_set_up_augmentation(network, settings.training),
         licence=initial.licence,
+        execution=execution,
+        videos=RunVideos.from_manifest(data, settings.training.task),
     )
+
+
+def write_description(job: TrainingJob) -> None:
+    """Writes what a run is into its folder: settings.yaml, network.json, environment.json and videos.parquet.
+
+    `fit` calls this on rank 0 once the checkpoint of a resumed run has been read, after which nothing refuses it.
+    """
+    write_run_description(job.settings, job.network.specification, job.process_group, job.execution)
+    if job.videos is not None:
+        write_run_videos(job.folder, job.videos)
 
 
 def _open_data(settings: TrainSettings, run: OpenedRun) -> Manifest:

@@ -70,6 +70,29 @@ def test_labels_are_those_of_training_whatever_their_order() -> None:
     )  # of a version that did not record them
 
 
+def test_bounds_are_those_of_training_whether_the_data_is_prepared_or_not() -> None:
+    def make(start: float | None, *, prefix: str = "", is_prepared: bool = False) -> Manifest:
+        table = FIRST.table
+        for name, bound in (("start_seconds", start), ("end_seconds", 3.0)):
+            bounds = pa.array([bound] * len(table), pa.float64())
+            table = table.drop_columns([name] * (prefix == "")).append_column(f"{prefix}{name}", bounds)
+        if is_prepared:
+            table = table.append_column("shard", pa.array([0] * len(table), pa.int32()))
+        return FIRST.replace_table(table)
+
+    videos = RunVideos.from_manifest(make(1.5))
+    for data, is_equal in (
+        (make(1.5), True),
+        (make(1.25), False),
+        (make(None), False),
+        (make(1.5, prefix="source_", is_prepared=True), True),
+        (make(1.25, prefix="source_", is_prepared=True), False),
+        (make(None, is_prepared=True), True),  # of version 0.1, which did not record them
+    ):
+        assert videos.has_bounds_of(videos.select_from(data)) == is_equal
+    assert RunVideos(videos.table, videos.classes).has_bounds_of(make(1.25))  # of a version that did not record them
+
+
 def test_missing_videos_and_other_classes_are_named() -> None:
     videos = RunVideos.from_manifest(FIRST)
     with pytest.raises(ValueError, match=r"/later lacks 2 videos of the run \(c, b\)"):

@@ -122,6 +122,27 @@ def test_a_run_is_not_resumed_with_other_labels_or_targets(task: Task, tmp_path:
         resume(rows)
 
 
+def test_a_run_is_not_resumed_with_other_bounds_of_its_segments(motions: Path, tmp_path: Path) -> None:
+    folders = {name: motions / name for name in ("train", "validation")}
+    videos = [(name, path) for name, folder in folders.items() for path in sorted(folder.rglob("*.mp4"))]
+    data, settings = tmp_path / "list.csv", tiny_run(tmp_path / "list.csv", tmp_path / "run")
+
+    def resume(*, resume: bool = True, **changed: str) -> None:
+        bounds = {"start": "0.1", "end": ""} | changed
+        lines = [f"{path},{path.parent.name},{name},{bounds['start']},{bounds['end']}" for name, path in videos]
+        data.write_text("\n".join(["path,label,split,start_seconds,end_seconds", *lines]) + "\n")
+        job = prepare_job(settings, resume=resume)
+        (save_job if not resume else write_description)(job)
+
+    resume(resume=False)
+    for changed in ({"start": "0.2"}, {"start": ""}, {"end": "0.5"}):
+        with pytest.raises(
+            ValueError, match=r"list.csv has other starts or ends for the run's videos .* --init .*/run and"
+        ):
+            resume(**changed)
+    resume(start="0.10")
+
+
 def test_drawn_splits_are_told(motions: Path, tmp_path: Path) -> None:
     shutil.copytree(motions / "train", tmp_path / "data")
     (tmp_path / "data" / "left").rename(tmp_path / "data" / "west")

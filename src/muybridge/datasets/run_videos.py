@@ -1,7 +1,7 @@
 """The videos of a run, in their order, as `videos.parquet` of the run folder.
 
 Draws are positions in this order. A resumed run puts the rows of its data, which may have moved or grown, into it. The sizes
-of some of the files tell other data of the same names apart, and a hash of labels or targets an edited list.
+of some of the files tell other data of the same names apart, and hashes of bounds and of labels or targets an edited list.
 """
 
 from __future__ import annotations
@@ -42,6 +42,7 @@ class _Header:
     classes: tuple[str, ...]
     num_bytes: Mapping[str, int] = field(default_factory=dict)
     labels_sha256: str | None = None
+    bounds_sha256: str | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,20 +50,22 @@ class RunVideos:
     """Names and splits of training and validation videos, a row each, and the classes of the run.
 
     `num_bytes` are sizes of some of their files, by path under the root of the data; of prepared data there are none.
-    `labels_sha256` is that of their labels or targets; None in files of versions that did not record it.
+    `labels_sha256` is that of their labels or targets, `bounds_sha256` of the start and end of each in its file; None in files
+    of versions that did not record it.
     """
 
     table: pa.Table
     classes: tuple[str, ...]
     num_bytes: Mapping[str, int] = field(default_factory=dict)
     labels_sha256: str | None = None
+    bounds_sha256: str | None = None
 
     @classmethod
     def from_manifest(cls, data: Manifest, task: Task = "single_label") -> RunVideos:
         """The training and validation videos of a data set, in its order."""
         rows = data.replace_table(data.table.filter(pc.is_in(data.table["split"], pa.array(SPLITS))))
         names = rows.table.select(["video", "split"])
-        return cls(names, data.classes, dict(_iterate_sizes(rows)), _hash_labels(rows, task))
+        return cls(names, data.classes, dict(_iterate_sizes(rows)), _hash_labels(rows, task), _hash_bounds(rows))
 
     def select_from(self, data: Manifest) -> Manifest:
         """The videos of the run, from a data set that has them, in the order of the run and with its splits and classes.
@@ -85,6 +88,11 @@ class RunVideos:
         """Whether the labels or targets of `data`, as `select_from` returns it, are those of training, as far as is known."""
         return self.labels_sha256 is None or self.labels_sha256 == _hash_labels(data, task)
 
+    def has_bounds_of(self, data: Manifest) -> bool:
+        """Whether the bounds of `data`, as `select_from` returns it, are those of training, as far as is known."""
+        bounds_sha256 = _hash_bounds(data)
+        return None in (self.bounds_sha256, bounds_sha256) or self.bounds_sha256 == bounds_sha256
+
     def compare_sizes(self, root: str | Path) -> list[bool]:
         """For each file under `root` whose size in training is known: whether it has this size now."""
         now = {path: _read_size(Path(root, path)) for path in self.num_bytes}
@@ -104,6 +112,16 @@ def _hash_labels(data: Manifest, task: Task) -> str:
     digest = hashlib.sha256(lengths.astype("<i4").tobytes())
     digest.update(labels[np.lexsort((labels, rows))].astype("<i4").tobytes())
     return digest.hexdigest()
+
+
+def _hash_bounds(data: Manifest) -> str | None:
+    """The SHA-256 of start and end of each video in its file. None for prepared data of a version that did not record them."""
+    prefix = "source_" if "shard" in data.table.column_names else ""
+    names = [f"{prefix}start_seconds", f"{prefix}end_seconds"]
+    if not set(names) <= set(data.table.column_names):
+        return None
+    bounds = [pc.fill_null(data.table[name], np.nan).to_numpy().astype("<f8").tobytes() for name in names]
+    return hashlib.sha256(b"".join(bounds)).hexdigest()
 
 
 def _iterate_sizes(data: Manifest) -> Iterator[tuple[str, int]]:
@@ -128,6 +146,7 @@ def write_run_videos(folder: Path, videos: RunVideos) -> None:
         "classes": list(videos.classes),
         "num_bytes": dict(videos.num_bytes),
         "labels_sha256": videos.labels_sha256,
+        "bounds_sha256": videos.bounds_sha256,
     }
     metadata = {METADATA_KEY: json.dumps(header)}
     with atomic_write(folder / FILE_NAME) as temporary:
@@ -146,10 +165,13 @@ def read_run_videos(folder: Path) -> RunVideos | None:
     values = parse_json_object((table.schema.metadata or {}).get(METADATA_KEY, b"{}"), f"the metadata of {path}")
     if values.get("format") != FORMAT:
         raise ValueError(f"{path} has format {values.get('format')}, this version reads format {FORMAT}")
-    header = parse_record(_Header, values, f"the metadata of {path}", optional=("num_bytes", "labels_sha256"))
+    header = parse_record(
+        _Header, values, f"the metadata of {path}", optional=("num_bytes", "labels_sha256", "bounds_sha256")
+    )
     if unknown := set(table["split"].unique().to_pylist()) - set(SPLITS):
         raise ValueError(f"{path} has the split {min(unknown)!r}, expected {' or '.join(SPLITS)}; restore it")
-    return RunVideos(table.replace_schema_metadata(None), header.classes, header.num_bytes, header.labels_sha256)
+    recorded = header.num_bytes, header.labels_sha256, header.bounds_sha256
+    return RunVideos(table.replace_schema_metadata(None), header.classes, *recorded)
 
 
 def is_run_data(folder: Path, saved: str, data: str) -> bool:

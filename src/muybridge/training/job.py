@@ -180,7 +180,7 @@ def _set_up_augmentation(network: VideoResNet, training: TrainingSettings) -> We
 def _order_as_run(data: Manifest, settings: TrainSettings, run: OpenedRun) -> Manifest:
     """The data of a resumed run, in the order in which the run draws from it.
 
-    ValueError for other data of the same names, and for other labels or targets than the run has learned.
+    ValueError for other data of the same names, and for other labels, targets or bounds than the run has learned.
     """
     if run.videos is not None:
         return _check_unchanged(run.videos, run.videos.select_from(data), settings)
@@ -195,13 +195,18 @@ def _order_as_run(data: Manifest, settings: TrainSettings, run: OpenedRun) -> Ma
 def _check_unchanged(videos: RunVideos, data: Manifest, settings: TrainSettings) -> Manifest:
     """The data, with a note where some of its files have other sizes than in training.
 
-    ValueError where all have, or where its labels or targets differ.
+    ValueError where all have, or where its labels, its targets or the bounds of its segments differ.
     """
     task = settings.training.task
+    different = []
     if not videos.has_labels_of(data, task):
+        different.append("targets" if task == "regression" else "labels")
+    if not videos.has_bounds_of(data):
+        different.append("starts or ends")
+    if different:
         raise ValueError(
-            f"{settings.data} has other {'targets' if task == 'regression' else 'labels'} for the run's videos than those that "
-            f"it has learned; restore them, or start a new run from its weights with --init {settings.output} and another -o"
+            f"{settings.data} has other {' and '.join(different)} for the run's videos than those that it has learned; restore "
+            f"them, or start a new run from its weights with --init {settings.output} and another -o"
         )
     equal = videos.compare_sizes(data.root)
     if not equal or all(equal):

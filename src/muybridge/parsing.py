@@ -2,14 +2,15 @@
 
 Input: the text of a file that anybody may have written. Output: plain values, or a record (`parse_record`) whose fields all
 have their types and lie within the bounds of their annotations (`bounds`). What does not fit is one ValueError with all
-problems, each with the name of its key. Sizes and nesting are bounded, and YAML has no aliases, with which a short file
-fills the memory, and no key twice, the first of which would be lost. pydantic does the work; only modules that read files
+problems, each with the name of its key. Sizes and nesting are bounded, YAML has no aliases, with which a short file fills the
+memory, and no object has a key twice, the first of which would be lost. pydantic does the work; only modules that read files
 from outside import this one.
 """
 
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from functools import cache
@@ -35,13 +36,31 @@ _BOUND_ERRORS = ("less_than", "less_than_equal", "greater_than", "greater_than_e
 def parse_json(text: str | bytes, name: str) -> Any:
     """The value of a JSON text. Raises ValueError with `name` where it is no JSON, too large or nested too deeply.
 
-    Bytes that are not UTF-8 are no JSON, also as a text in which lone surrogates stand for them.
+    Bytes that are not UTF-8 are no JSON, also as a text in which lone surrogates stand for them. Raises `RepeatedKeyError`
+    where an object has a key twice.
     """
     _check_size(len(text), name)
     try:
-        return pydantic_core.from_json(text.encode("utf-8", "surrogateescape") if isinstance(text, str) else text)
+        content = text.encode("utf-8", "surrogateescape") if isinstance(text, str) else text
+        value = pydantic_core.from_json(content)
     except ValueError as error:
         raise ValueError(f"{name} is not JSON, or damaged ({error})") from error
+    try:
+        json.loads(content, object_pairs_hook=_refuse_repeated_keys)
+    except RepeatedKeyError as error:
+        raise RepeatedKeyError(f"{name} has the key {error} twice in one object, expected it once") from error
+    return value
+
+
+class RepeatedKeyError(ValueError):
+    """An object of a JSON text has a key twice."""
+
+
+def _refuse_repeated_keys(pairs: list[tuple[str, Any]]) -> None:
+    """For json.loads, in place of the object: pydantic's parser takes the last of equal keys, and cannot be asked to refuse."""
+    if len(dict(pairs)) < len(pairs):
+        key, _ = Counter(key for key, _ in pairs).most_common(1)[0]
+        raise RepeatedKeyError(show_value(key))
 
 
 def parse_json_object(text: str | bytes, name: str) -> dict[str, Any]:

@@ -64,13 +64,15 @@ def test_the_line_for_excel_counts_as_a_line(folder: Path) -> None:
 def test_json_lines(folder: Path) -> None:
     lines = [json.dumps({"path": path, "label": label}) for path, (label,) in EXPECTED]
     assert pairs(folder, "\n\n".join(lines), "list.jsonl") == EXPECTED
-    (folder / "list.jsonl").write_text("\n".join([lines[0], "", '{"path": "c.mp4"', "7", '{"path": "d.mp4"}']))
+    twice = '{"path": "e.mp4", "label": "a", "label": "b"}'
+    (folder / "list.jsonl").write_text("\n".join([lines[0], "", '{"path": "c.mp4"', "7", '{"path": "d.mp4"}', twice]))
     videos = read_video_list(folder / "list.jsonl")
     assert videos.line_numbers == (1,)
     assert videos.problems == (
         (3, 'is \'{"path": "c.mp4"\', expected an object with a path'),
         (4, "is '7', expected an object with a path"),
         (5, "has no label"),
+        (6, "has the key 'label' twice in one object, expected it once"),
     )
     with pytest.raises(ValueError, match=r"list\.jsonl cannot be used: line 3 is"):
         open_data(str(folder / "list.jsonl"))

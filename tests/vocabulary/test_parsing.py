@@ -78,6 +78,15 @@ def test_what_is_no_json_is_a_sentence(text: str | bytes, tmp_path: Path) -> Non
         parse_json_object("[1]", "x.json")
 
 
+@pytest.mark.parametrize(
+    "text", ['{"a": 1, "b": 2, "a": 3}', '[{"b": {"a": {}, "\\u0061": []}}]', b'{"b": NaN, "a": {"a": 1}, "a": 1}']
+)
+def test_json_with_a_key_twice_is_refused(text: str | bytes) -> None:
+    with pytest.raises(ValueError, match=r"^x\.json has the key 'a' twice in one object, expected it once$"):
+        parse_json(text, "x.json")
+    assert parse_json('[{"a": 1, "b": {"a": 2}}, {"a": 3}]', "x.json") == [{"a": 1, "b": {"a": 2}}, {"a": 3}]
+
+
 def test_values_nested_too_deeply_for_a_record() -> None:
     deep: Any = 1
     for _ in range(5000):

@@ -13,7 +13,7 @@ from muybridge.datasets.columns import ColumnMapping
 from muybridge.datasets.list_layout import ListTable, map_named_columns
 from muybridge.datasets.text_table import TextRow, read_text_lines
 from muybridge.datasets.video_files import path_exists
-from muybridge.parsing import parse_json
+from muybridge.parsing import RepeatedKeyError, parse_json
 from muybridge.text import format_count
 
 _ACTIVITYNET_COLUMNS = ("path", "label", "split", "group", "start_seconds", "end_seconds")
@@ -44,8 +44,10 @@ def read_json_lines_table(path: Path, columns: str | None, *, needs_labels: bool
         if not line.strip():
             continue
         try:
-            entries[number] = parse_json(line, f"line {number}")
-        except ValueError:  # shown as a problem of this line alone
+            entries[number] = parse_json(line, "line")
+        except RepeatedKeyError as error:  # a problem of this line alone
+            entries[number] = error
+        except ValueError:
             entries[number] = line.strip()
     if not any(isinstance(entry, dict) for entry in entries.values()):
         raise ValueError(
@@ -56,16 +58,23 @@ def read_json_lines_table(path: Path, columns: str | None, *, needs_labels: bool
 
 
 def _make_object_table(path: Path, entries: Mapping[int, Any], columns: str | None, needs_labels: bool) -> ListTable:
-    """A row for each entry by its number; entries that are no objects are named."""
+    """A row for each entry by its number; entries that are no objects, or the error of their line, are named."""
     names = tuple(dict.fromkeys(str(name) for entry in entries.values() if isinstance(entry, dict) for name in entry))
     mapping = map_named_columns(path, names, columns, needs_labels=needs_labels)
     rows = [
         TextRow(number, tuple(_format_value(entry.get(name)) for name in names))
         if isinstance(entry, dict)
-        else TextRow(number, (), f"is {str(entry)[:_NUM_SHOWN_CHARACTERS]!r}, expected an object with a path")
+        else TextRow(number, (), _describe_entry(entry))
         for number, entry in entries.items()
     ]
     return ListTable(mapping, rows, True)
+
+
+def _describe_entry(entry: Any) -> str:
+    """What is wrong with an entry that is no object."""
+    if isinstance(entry, RepeatedKeyError):
+        return str(entry).removeprefix("line ")
+    return f"is {str(entry)[:_NUM_SHOWN_CHARACTERS]!r}, expected an object with a path"
 
 
 def _map_as_named(roles: Sequence[str]) -> ColumnMapping:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import tempfile
@@ -19,6 +18,7 @@ from starlette.datastructures import UploadFile
 
 import muybridge
 from muybridge.datasets.video_files import has_video_extension
+from muybridge.parsing import parse_json
 from muybridge.records import Status, VideoError
 from muybridge.studio.annotation_records import StudioRecord
 from muybridge.studio.api_page import render_api_page
@@ -139,9 +139,9 @@ async def _read_fields(request: Request) -> dict[str, Any]:
     if content_type not in ("application/json", ""):
         raise StudioError(415, f"the body is {content_type!r}, expected application/json or multipart/form-data")
     try:
-        fields = json.loads(await request.body())
-    except (ValueError, RecursionError) as error:
-        raise StudioError(422, "the body is no JSON") from error
+        fields = parse_json(await request.body(), "the body")
+    except ValueError as error:
+        raise StudioError(422, str(error)) from error
     if not isinstance(fields, dict) or "file" in fields:
         raise StudioError(422, "the body is no JSON object with model and path")
     return fields

@@ -135,32 +135,42 @@ def test_a_regression_keeps_its_head_where_targets_have_their_names(
         assert f"a new head of 1 output for regression (label; theirs is for {names[0]})" in job.notes[0]
 
 
+NAMES, NUMBERS = ("still", "slow", "fast"), ("0", "1", "2")
+
+
 @pytest.mark.parametrize(
-    ("levels", "is_kept"),
+    ("ours", "levels", "is_kept"),
     [
-        (("still", "slow", "fast"), True),
-        (("Still", "slow ", "FAST"), True),
-        (("still", "slow", "faster"), False),  # no output is called after the highest level
-        (("still", "fast", "slow"), False),
-        (("still", "slow"), False),
+        (NAMES, NAMES, True),
+        (NAMES, ("Still", "slow ", "FAST"), True),
+        (NAMES, ("still", "slow", "faster"), False),  # no output is called after the highest level
+        (NAMES, ("still", "fast", "slow"), False),
+        (NAMES, ("still", "slow"), False),
+        (NUMBERS, NUMBERS, True),
+        (NUMBERS, ("0", "1", "3"), False),
     ],
 )
 def test_an_ordinal_target_keeps_its_head_where_all_levels_have_their_names(
-    levels: tuple[str, ...], is_kept: bool, tmp_path: Path
+    ours: tuple[str, ...], levels: tuple[str, ...], is_kept: bool, tmp_path: Path
 ) -> None:
     theirs = Head("ordinal", make_ordinal_outputs(levels), "cumulative_sigmoid")
     network = create_model("r2plus1d_10", num_classes=len(theirs.outputs), width=4, clip_length=4)
     path = tmp_path / "old.safetensors"
     save(network, path, classes=levels, preprocessing=TINY_CLIPS, head=theirs)
-    data = write_task_data(tmp_path / "data", "ordinal", num_videos={"train": 6, "validation": 2, "test": 2})
-    changes = {"init": str(path), "training.task": "ordinal", "training.levels": ("still", "slow", "fast")}
+    data = write_task_data(
+        tmp_path / "data",
+        "ordinal",
+        num_videos={"train": 6, "validation": 2, "test": 2},
+        describe=lambda task, speeds: {"label": ours[round(speeds[0])]},
+    )
+    changes = {"init": str(path), "training.task": "ordinal", "training.levels": ours if ours == NAMES else ()}
     job = prepare_job(tiny_run(data, tmp_path / "run", changes))
     if is_kept:
         assert f"with their head for ordinal ({', '.join(levels)})" in job.notes[0]
         assert same(job.network, network, "fc.weight")
     else:
-        new = "a new head of 2 outputs for ordinal (above still, above slow; theirs is for "
-        assert f"{new}{', '.join(levels)})" in job.notes[0]
+        new = f"a new head of 2 outputs for ordinal ({', '.join(ours)}; theirs is for {', '.join(levels)})"
+        assert new in job.notes[0]
         assert not torch.equal(job.network.fc.weight[0], network.fc.weight[0])
 
 

@@ -104,7 +104,7 @@ def prepare_job(
         check_phases(settings.training, schedule.num_own_steps)
     task_notes = [*describe_imbalance(settings.training, train), *describe_missing_targets(train)]
     head = make_head(settings.training, data)
-    initial = create_initial_network(settings, head or data.classes, run.specification, process_group)
+    initial = create_initial_network(settings, data.classes, head, run.specification, process_group)
     network = initial.network
     check_passes(
         settings, network.specification, global_batch=schedule.global_batch, world_size=process_group.world_size

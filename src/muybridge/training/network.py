@@ -34,20 +34,21 @@ class InitialNetwork:
 
 def create_initial_network(
     settings: TrainSettings,
-    outputs: Sequence[str] | Head,
+    classes: Sequence[str],
+    head: Head | None,
     resumed_specification: Specification | None,
     process_group: ProcessGroup,
 ) -> InitialNetwork:
-    """The network of a run. `outputs` are its classes, or the head of another task.
+    """The network of a run on data of these classes; `head` is that of another task than single_label.
 
     A resumed run reads its weights from a checkpoint later, so settings.init is not read again.
     """
-    num_outputs = len(outputs.outputs if isinstance(outputs, Head) else outputs)
+    num_outputs = len(head.outputs if head else classes)
     if settings.init is None:
         initial = InitialNetwork(initialize_network(settings, num_outputs))
     elif resumed_specification is None:
         download_once_per_node(settings.init, process_group)
-        initial = _load_pretrained_network(settings, settings.init, outputs)
+        initial = _load_pretrained_network(settings, settings.init, classes, head)
     else:
         network = initialize_network(settings, num_outputs, resumed_specification)
         freeze(network, settings.training.frozen_stages)
@@ -104,7 +105,9 @@ def initialize_network(
         return VideoResNet(specification)
 
 
-def _load_pretrained_network(settings: TrainSettings, address: str, outputs: Sequence[str] | Head) -> InitialNetwork:
+def _load_pretrained_network(
+    settings: TrainSettings, address: str, classes: Sequence[str], head: Head | None
+) -> InitialNetwork:
     """The network of the settings with the weights at `address`, and a sentence on what was loaded."""
     pretrained, card = load_weights(address)
     source = card.specification
@@ -112,14 +115,13 @@ def _load_pretrained_network(settings: TrainSettings, address: str, outputs: Seq
         raise ValueError(
             f"the weights at {address} are of {source.name}, not of {settings.model}; add --model {source.name}"
         )
-    num_outputs = len(outputs.outputs if isinstance(outputs, Head) else outputs)
-    network = initialize_network(settings, num_outputs, source)
-    class_order = _match_outputs(outputs, card, settings.training.levels)
+    network = initialize_network(settings, len(head.outputs if head else classes), source)
+    class_order = _match_outputs(classes, head, card)
     load_pretrained(pretrained, network, class_order)
-    if class_order is not None and isinstance(outputs, Head) and card.head and outputs.task == "regression":
-        _rescale_outputs(network, card.head, outputs, class_order)
+    if class_order is not None and head and card.head and head.task == "regression":
+        _rescale_outputs(network, card.head, head, class_order)
     freeze(network, settings.training.frozen_stages)
-    details = [_describe_outputs(outputs, card, is_new=class_order is None)]
+    details = [_describe_outputs(classes, head, card, is_new=class_order is None)]
     target = network.specification
     if target.input_channels != source.input_channels:
         details.append(f"a stem averaged over {source.input_channels} channels for {target.input_channels}")
@@ -133,16 +135,18 @@ def _load_pretrained_network(settings: TrainSettings, address: str, outputs: Seq
     return InitialNetwork(network, (note,), card.licence)
 
 
-def _describe_outputs(outputs: Sequence[str] | Head, card: Card, *, is_new: bool) -> str:
+def _describe_outputs(classes: Sequence[str], head: Head | None, card: Card, *, is_new: bool) -> str:
     """What became of the last layer, as the end of a sentence."""
-    if not isinstance(outputs, Head):
-        return f"a new classifier of {format_count(len(outputs), 'class')}" if is_new else "their classifier"
+    if head is None:
+        return f"a new classifier of {format_count(len(classes), 'class')}" if is_new else "their classifier"
+    is_ordinal = head.task == "ordinal"
     if is_new:
-        theirs = f" ({join_names(outputs.outputs)}; theirs is for {join_names(card.classes)})" if card.head else ""
-        return f"a new head of {format_count(len(outputs.outputs), 'output')} for {outputs.task}{theirs}"
-    scaled = ", scaled to the mean and deviation of these targets" if outputs.task == "regression" else ""
-    names = card.classes if outputs.task == "ordinal" else outputs.outputs
-    return f"their head for {outputs.task} ({join_names(names)}){scaled}"
+        names = classes if is_ordinal else head.outputs
+        theirs = f" ({join_names(names)}; theirs is for {join_names(card.classes)})" if card.head else ""
+        return f"a new head of {format_count(len(head.outputs), 'output')} for {head.task}{theirs}"
+    scaled = ", scaled to the mean and deviation of these targets" if head.task == "regression" else ""
+    names = card.classes if is_ordinal else head.outputs
+    return f"their head for {head.task} ({join_names(names)}){scaled}"
 
 
 def _rescale_outputs(network: VideoResNet, source: Head, target: Head, order: Sequence[int]) -> None:
@@ -154,28 +158,24 @@ def _rescale_outputs(network: VideoResNet, source: Head, target: Head, order: Se
         network.fc.bias.mul_(std / new_std).add_((mean - new_mean) / new_std)
 
 
-def _match_outputs(outputs: Sequence[str] | Head, card: Card, levels: Sequence[str]) -> list[int] | None:
+def _match_outputs(classes: Sequence[str], head: Head | None, card: Card) -> list[int] | None:
     """The row of the card's classifier for each output; None where it is new: for other classes, targets or another task.
 
-    Targets in other units are other targets. `levels` are those of an ordinal target, where the settings name them: no output
-    is called after the highest.
+    Targets in other units are other targets. Of an ordinal target all levels are compared: no output is called after the
+    highest.
     """
-    task = outputs.task if isinstance(outputs, Head) else "single_label"
+    task = head.task if head else "single_label"
     if task != card.task:
         return None
-    names, source_names = (
-        (outputs.outputs, card.head.outputs) if isinstance(outputs, Head) and card.head else (outputs, card.classes)
-    )
-    assert not isinstance(names, Head), "a head has names"
     if task == "ordinal":  # its boundaries have an order
-        ours, theirs = (levels, card.classes) if levels else (names, source_names)
-        is_same = [*map(normalize_class_name, ours)] == [*map(normalize_class_name, theirs)]
-        return list(range(len(names))) if is_same else None
+        is_same = [*map(normalize_class_name, classes)] == [*map(normalize_class_name, card.classes)]
+        return list(range(len(classes) - 1)) if is_same else None
+    names, source_names = (head.outputs, card.head.outputs) if head and card.head else (classes, card.classes)
     try:
         order = match_classes(names, source_names)
     except ValueError:
         return None
-    if isinstance(outputs, Head) and card.head:
-        units = [(outputs.get_unit(index), card.head.get_unit(source)) for index, source in enumerate(order)]
+    if head and card.head:
+        units = [(head.get_unit(index), card.head.get_unit(source)) for index, source in enumerate(order)]
         return order if all(one == other for one, other in units if one and other) else None
     return order

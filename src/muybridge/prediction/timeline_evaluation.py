@@ -154,11 +154,11 @@ def evaluate_timelines(
 ) -> TimelineResult:
     """Score the timelines of the files of a split, and write them to `path` (default: in the run folder) and beside it.
 
-    Smoothing and minimum duration are chosen on the validation videos of the same data that can be read, unless timeline.json
-    of the run folder holds the choice for these weights and all of these videos; without any, segments are not smoothed. The
-    file keeps the choice for the usual weights of the run, one on its own data rather than on another. `on_progress` is called
-    with (videos done, videos in total). Raises ValueError for prepared data, data without segments, and files whose segments
-    are in several splits, and `OverlapError` with `refuse_overlap` where training segments would be scored.
+    Smoothing and minimum duration are chosen once, on the validation videos of the same data that can be read then:
+    timeline.json of the run folder keeps the choice for the usual weights of the run, one on its own data rather than on
+    another. Without any, segments are not smoothed. `on_progress` is called with (videos done, videos in total). Raises
+    ValueError for prepared data, data without segments, and files whose segments are in several splits, and `OverlapError` with
+    `refuse_overlap` where training segments would be scored.
     """
     device = resolve_device(settings.device)
     address = select_checkpoint(weights, settings.checkpoint)
@@ -181,7 +181,7 @@ def evaluate_timelines(
     kept = kept if kept and kept.model_sha256 == hashes["model_sha256"] else None
     choice = own = kept if kept and kept.manifest_sha256 == hashes["manifest_sha256"] else None
     splits = {settings.split: scored}
-    is_open = own is None or not own.is_complete(_count_files(validation))
+    is_open = own is None or not own.is_of_read_videos
     if is_open and len(validation) > 0:
         splits["validation"] = validation
     num_total = sum(map(_count_files, splits.values()))
@@ -201,7 +201,8 @@ def evaluate_timelines(
         choice = choice or own
     unread = _list_failures(watched["validation"]) if "validation" in watched and settings.split != "validation" else ()
     plan = replace(plan, options=resolve_options([video for video, _ in watched[settings.split]], choice, plan.options))
-    remarks = _describe_choice(choice, plan.options, settings.split, unread)
+    kept_remarks = own.describe_unread(_count_files(validation)) if own and not is_open else ()
+    remarks = (*_describe_choice(choice, plan.options, settings.split, unread), *kept_remarks)
     caveats = replace(caveats, remarks=(*remarks, *caveats.remarks))
     result = _write_and_score(watched[settings.split], plan, choice, files, caveats, settings, scored)
     return replace(result, validation_failures=unread)

@@ -51,9 +51,19 @@ class SegmentationChoice:
     f1: Share | None
     mean_average_precision: Share
 
-    def is_complete(self, num_videos: int) -> bool:
-        """Whether all of so many validation videos could be read; older files count others too, and have a score of 0 then."""
-        return self.num_videos >= num_videos and self.mean_average_precision > 0
+    @property
+    def is_of_read_videos(self) -> bool:
+        """Whether it was chosen on videos that could be read. Older files may be of none, and have a score of 0 then."""
+        return self.mean_average_precision > 0
+
+    def describe_unread(self, num_videos: int) -> list[str]:
+        """A remark beside later scores where not all of so many validation videos could be read when it was chosen."""
+        if self.num_videos >= num_videos:
+            return []
+        return [
+            f"smoothing and minimum duration were chosen on {self.num_videos} of {num_videos} validation videos, since the "
+            f"others could not be read then; delete {FILE_NAME} of the run to choose again"
+        ]
 
     def format_sentence(self) -> str:
         """The options and what they were chosen on."""

@@ -131,6 +131,8 @@ def test_fine_tuning_keeps_the_difference(case, tmp_path):
     theirs, clips, _, _, imported = case
     torch.save({"state_dict": theirs.state_dict()}, tmp_path / "theirs.pth")
     import_weights(tmp_path / "theirs.pth", tmp_path / "ours.safetensors")
+    with pytest.raises(ValueError, match=r"names of \S+, so it does not come from vmz; leave out --source"):
+        import_weights(tmp_path / "theirs.pth", tmp_path / "other.safetensors", ImportOptions(source="vmz"))
     spec = imported.card.specification
     network = muybridge.create_model(spec.name, weights=tmp_path / "ours.safetensors", num_classes=2)
     assert network.specification.num_classes == 2

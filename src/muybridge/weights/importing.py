@@ -133,9 +133,16 @@ def _read_tensors(file: Path, options: ImportOptions) -> tuple[str, CheckpointNe
 
 
 def _resolve_specification(network: CheckpointNetwork, options: ImportOptions) -> Specification:
-    """Infer the specification; epsilon is from the options, else from their source, else by names and shapes."""
+    """Infer the specification; epsilon is from the options, else from their source, else by names and shapes.
+
+    Raises ValueError where the options and the file differ.
+    """
     preprocessing, scheme = options.preprocessing, network.scheme
     usual = preprocessing or _find_usual_preprocessing(network) or Preprocessing()
+    if scheme.owner and options.source is not None:
+        raise ValueError(
+            f"its tensors have the names of {scheme.owner}, so it does not come from {options.source}; leave out --source"
+        )
     if preprocessing is not None:
         _check_request(options, preprocessing)
     spec = infer_specification(

@@ -81,6 +81,19 @@ def test_one_fold_is_not_all(tmp_path: Path, cli: Callable[..., Any]) -> None:
     assert "leave --fold out" in told.err
 
 
+def test_nothing_is_trained_where_a_later_fold_is_refused(
+    three_folds: Path, tmp_path: Path, cli: Callable[..., Any]
+) -> None:
+    plain = settings_to_dict(tiny_run(three_folds, tmp_path / "runs", {"training.epochs": 0.5}))
+    (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(plain), encoding="utf-8")
+    (tmp_path / "runs" / "fold-3").mkdir(parents=True)
+    (tmp_path / "runs" / "fold-3" / "thesis.tex").write_text("mine")
+    told = cli("folds", "--config", str(tmp_path / "recipe.yaml"))
+    assert told.code == 2
+    assert "fold-3 contains something other than a run" in told.err
+    assert [path.name for path in (tmp_path / "runs").iterdir()] == ["fold-3"]
+
+
 def test_every_group_is_tested_once(motions: Path, tmp_path: Path, cli: Callable[..., Any]) -> None:
     """`folds --by group -k 3` of a list: six groups, two of them tested by each of three networks."""
     files = [path for path in sorted((motions / "train").rglob("*.mp4")) if int(path.stem) < 6]

@@ -13,6 +13,7 @@ from muybridge.evaluation.evaluate import EvaluationResult, evaluate_split
 from muybridge.evaluation.metrics import Accuracy
 from muybridge.evaluation.task_metrics import TaskMetrics
 from muybridge.settings import NUM_OFFICIAL_FOLDS, EvaluateSettings, TrainSettings
+from muybridge.training.job import prepare_job
 from muybridge.training.train import train
 
 _ACCURACIES = {"clip@1": "clip_top1", "video@1": "video_top1", "video@5": "video_top5"}
@@ -69,12 +70,15 @@ def train_and_test_folds(settings: TrainSettings) -> FoldsResult:
     """Train one network for each fold, in the folder `fold-K` of `settings.output`, and test it on the fold's test videos.
 
     There are `settings.num_folds` folds, or three official ones. Unfinished runs are resumed, finished ones are only tested
-    again.
+    again. Raises ValueError before the first is trained where any does not fit its data or its folder.
     """
-    output, numbers = Path(settings.output), range(1, (settings.num_folds or NUM_OFFICIAL_FOLDS) + 1)
+    folds = range(1, (settings.num_folds or NUM_OFFICIAL_FOLDS) + 1)
+    runs = [replace(settings, fold=fold, output=str(Path(settings.output, f"fold-{fold}"))) for fold in folds]
+    for run in runs:
+        prepare_job(run, resume=True)
     rows, remarks = [], []
-    for fold in numbers:
-        result = _train_and_test(replace(settings, fold=fold, output=str(output / f"fold-{fold}")))
+    for fold, run in zip(folds, runs, strict=True):
+        result = _train_and_test(run)
         metrics = result.metrics
         counts = {"num_videos": float(metrics.num_videos), "num_failed_videos": float(metrics.num_failed_videos)}
         rows.append({"fold": float(fold), **_list_figures(metrics), **counts})

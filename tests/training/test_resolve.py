@@ -131,6 +131,29 @@ def test_resume_alone_and_with_moved_data(
     assert "moved, the data of the run, is not there; if it has moved, add --data with its new place" in told.err
 
 
+def test_a_run_on_a_list_goes_on_with_what_was_prepared_of_it(
+    motions: Path, tmp_path: Path, cli: Callable[..., Any]
+) -> None:
+    data, run, prepared = tmp_path / "clips.csv", tmp_path / "run", tmp_path / "prepared"
+    videos = [path for path in sorted(motions.rglob("*.mp4")) if path.parts[-3] != "test"]
+    lines = [f"{path},0.1,0.9,{path.parent.name},{path.parts[-3]}" for path in videos]
+    data.write_text("\n".join(["file,from,to,action,part", *lines]))
+    columns = "path=file,start_seconds=from,end_seconds=to,label=action,split=part"
+    assert cli(*run_line(data, run, tmp_path), "--columns", columns).code == 0
+    assert cli("prepare", data, "-o", prepared, "--columns", columns, "--scale", 32, 32).code == 0
+    told = cli("train", "-o", run, "--resume", "--data", prepared, "--columns", columns)
+    assert (told.code, told.out) == (2, "")
+    assert "--columns is for lists" in told.err
+    told = cli("train", "-o", run, "--resume", "--data", prepared)
+    assert told.code == 0, told.err
+    assert "all 12 steps of the run are done" in told.err
+    assert cli("train", "-o", run, "--resume").code == 0
+    told = cli("evaluate", run, "--data", prepared, "--split", "validation")
+    assert told.code == 0, told.err
+    told = cli("train", "-o", run, "--resume", "--data", data, "--columns", columns)
+    assert told.code == 0, told.err
+
+
 def test_resume_with_other_files_of_the_same_names(
     motions: Path, finished_run: Path, tmp_path: Path, cli: Callable[..., Any]
 ) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import yaml
@@ -36,6 +37,8 @@ SETTINGS_CHANGEABLE_ON_RESUME = (
         "training.phases",
     ),
 )
+READING_SETTINGS: Mapping[str, Any] = MappingProxyType({"columns": None, "time_origin": "picture", "background": False})
+"""How data is read that is not prepared, with what applies to prepared data, which was read so already."""
 
 
 @dataclass(frozen=True)
@@ -122,10 +125,10 @@ def _resolve_columns(settings: TrainSettings, saved: Mapping[str, Any] | None) -
 
     So the columns of a list are read in the same way whatever later versions guess.
     """
-    if settings.columns is None and saved is not None:
-        return replace(settings, columns=saved["columns"])
     if is_prepared(settings.data):
         return settings
+    if settings.columns is None and saved is not None:
+        return replace(settings, columns=saved["columns"])
     return replace(settings, columns=resolve_columns(settings.data, settings.columns))
 
 
@@ -154,7 +157,9 @@ def _check_run_folder(
         )
     assert saved is not None, "a folder that is not empty has settings"
     differences = diff_settings(settings_to_dict(settings), saved)
-    changed = {name: pair for name, pair in differences.items() if not name.startswith(SETTINGS_CHANGEABLE_ON_RESUME)}
+    is_of_other_kind = is_prepared(settings.data) != is_prepared(find_address(folder, "data", str(saved["data"])))
+    changeable = SETTINGS_CHANGEABLE_ON_RESUME + (tuple(READING_SETTINGS) if is_of_other_kind else ())
+    changed = {name: pair for name, pair in differences.items() if not name.startswith(changeable)}
     if changed:
         listed = "; ".join(f"{name} is {new}, the run has {old}" for name, (new, old) in changed.items())
         raise ValueError(

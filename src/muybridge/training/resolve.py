@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from muybridge.files.run_folder import find_address
+from muybridge.prepared.dataset import is_prepared
 from muybridge.records import STATISTICS
 from muybridge.settings import (
     PREPROCESSING_NAMES,
@@ -29,6 +30,7 @@ from muybridge.training.given_settings import (
     merge_settings,
     read_saved_settings,
 )
+from muybridge.training.open_run import READING_SETTINGS
 from muybridge.training.recipes import build_train_settings, read_training_recipe
 from muybridge.weights.address import resolve_weights_file
 from muybridge.weights.card import Card, load_card
@@ -165,13 +167,18 @@ def _read_saved_settings(given: GivenSettings) -> dict[str, Any] | None:
 
 
 def _resolve_resumed_run(given: GivenSettings, saved: Mapping[str, Any]) -> ResolvedSettings:
-    """Saved settings, with what is given; a higher number of epochs adds a phase."""
+    """Saved settings, with what is given; a higher number of epochs adds a phase.
+
+    Of a run that goes on with what was prepared of its data, what says how its list is read is left out.
+    """
     data = str(saved.get("data", ""))
     if not given.find("data") and "://" not in data and not Path(data).exists():
         raise ValueError(f"{data}, the data of the run, is not there; if it has moved, add --data with its new place")
     training = dict(given.values.get("training") or {})
     saved_settings = build_train_settings(saved)
     saved = settings_to_dict(saved_settings)
+    if is_prepared(str(given.find("data") or "")):
+        saved |= READING_SETTINGS
     phases = _extend_phases(saved_settings, training)
     values = merge_settings(saved, given.values, {"training": merge_settings(saved["training"], training)})
     values["recipe"] = given.find("recipe") or saved["recipe"]

@@ -179,6 +179,16 @@ def test_csv_keeps_splits_and_groups_and_does_not_mix_videos() -> None:
     assert [name for name, _ in imported.skipped] == ["day 2/cow.mp4"]
 
 
+@pytest.mark.parametrize("num_lost", [1000, 1001, 1002])
+def test_where_much_is_left_out_that_is_said(num_lost: int) -> None:
+    imported = ImportedMarks(FACTS, "importer", current_time())
+    for number in range(num_lost):
+        imported.add(f"lost {number}.mp4", "walk", 0, 1)
+    more = [("...", "more was left out than these 1,000")] * (num_lost > 1000)
+    assert imported.skipped[1000:] == more
+    assert imported.skipped[999][0] == "lost 999.mp4"
+
+
 @pytest.mark.parametrize("line_end", ["\n", "\r\n", "\r"])
 def test_csv_of_spreadsheets(line_end: str) -> None:
     rows = ["path,label,start_seconds,end_seconds,weather,", "cow.mp4,walk,1,2.5,rain,,,", "", "pig.mp4,sit,0,1,,"]

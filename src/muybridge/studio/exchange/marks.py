@@ -119,9 +119,13 @@ class ImportedMarks:
             raise StudioError(413, f"the file has more than {MAX_MARKS:,} marks of one video")
 
     def skip(self, name: str, reason: str) -> None:
-        """Note what was left out."""
-        if len(self.skipped) < _MAX_SKIPPED and (name, reason) not in self.skipped[-20:]:
-            self.skipped.append((name[:200], reason[:300]))
+        """Note what was left out; where that is much, the last note says that there is more."""
+        note = (name[:200], reason[:300])
+        if len(self.skipped) > _MAX_SKIPPED or note in self.skipped[-20:]:
+            return
+        if len(self.skipped) == _MAX_SKIPPED:
+            note = ("...", f"more was left out than these {_MAX_SKIPPED:,}")
+        self.skipped.append(note)
 
 
 def split_into_lanes(rows: Iterable[Row]) -> list[list[Row]]:

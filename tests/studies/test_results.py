@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from muybridge.studies.catalogue import STUDIES
-from muybridge.studies.laptop import STUDY_MOTIONS
+from muybridge.studies.laptop import STUDY_DEPTHS, STUDY_MOTIONS, build_laptop_settings
 from muybridge.studies.plan import motion_source
 from muybridge.studies.rows import read_rows
 from muybridge.studies.study import StudyConfig
@@ -54,6 +54,28 @@ def test_the_first_screen_has_a_verdict_and_a_command_for_every_claim() -> None:
     for line in lines[1:]:
         if line[2].strip(" *").startswith("not run"):
             assert line[3].strip() == "none"
+
+
+def test_the_recipe_is_told_as_it_is() -> None:
+    section = PAGE.partition("### What laptop scale is")[2].partition("\n\n")[2].partition("\n\n")[0].replace("\n", " ")
+    settings = build_laptop_settings("r2plus1d_10", 8)
+    training, clips, motions = settings.training, settings.clips, STUDY_MOTIONS
+    num_test_videos = motions.test_videos_per_class * len(motions.classes)
+    for words in (
+        f"Depth {STUDY_DEPTHS[0]} ({STUDY_DEPTHS[1]} where",
+        f"width {settings.network.width}, {clips.crop}x{clips.crop} of {clips.scale[0]}x{clips.scale[1]} pixels",
+        f"{training.epochs * training.clips_per_epoch:,.0f} clips of AdamW in batches of {training.batch_size}",
+        f"at {1000 * training.learning_rate:g}e-3, warmed up for a fifth of the run",
+        f"clipped to norm {training.max_gradient_norm:g}; {settings.evaluation.clips} clips a video",
+        f"{len(motions.classes)} classes of generated motions",
+        f"{motions.train_videos_per_class} training and {motions.test_videos_per_class} test videos",
+        f"({num_test_videos:,}), one distractor, opacity {motions.contrast:g}, noise {motions.noise:g}",
+        f"chance is {100 / len(motions.classes):.1f}",
+    ):
+        assert words in section
+    assert (training.optimizer, training.schedule) == ("adamw", "cosine")
+    assert training.warmup_epochs / training.epochs == 1 / 5
+    assert motions.distractors == 1
 
 
 QUOTED = re.compile(

@@ -66,7 +66,7 @@ def keep_videos(path: Path, target: Path) -> Path:
     (views,) = scores.table.combine_chunks().to_batches()
     num_views = scores.header.protocol.num_views
     batches = [
-        aggregate_record_batch(views.slice(first, num_views), scores.header, 0)
+        aggregate_record_batch(views.slice(first, num_views), scores.header, [False])
         for first in range(0, len(views), num_views)
     ]
     VideoScoresWriter(target, scores.header).write(batches)

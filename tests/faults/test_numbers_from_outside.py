@@ -68,7 +68,7 @@ CARDS = [
     ("specification.input_channels", 0, r"specification\.input_channels is 0, expected a number greater"),
     ("specification.norm_epsilon", float("inf"), r"specification\.norm_epsilon is inf, expected a finite number"),
     ("specification.num_classes", "3", r"specification\.num_classes is '3', expected a valid integer"),
-    ("classes", "abc", "classes is 'abc', expected a valid array"),
+    ("classes", "abc", "classes is 'abc', expected a list"),
     ("source_sha256", 5, "source_sha256 is 5, expected a valid string"),
 ]
 

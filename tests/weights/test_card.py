@@ -133,7 +133,7 @@ def test_a_card_survives_json(tmp_path: Path) -> None:
         (lambda values: {**values, "classes": ["clap", "wave"]}, "2 class names .* has 3 classes"),
         (lambda values: {**values, "classes": ["clap", "wave", "clap"]}, "two classes are called 'clap'"),
         (lambda values: {**values, "classes": ["clap", "wave", " "]}, "every class needs a name"),
-        (lambda values: {**values, "classes": "clapwavejump"}, "classes is 'clapwavejump', expected a valid array"),
+        (lambda values: {**values, "classes": "clapwavejump"}, "classes is 'clapwavejump', expected a list"),
         (lambda values: {**values, "preprocessing": {**values["preprocessing"], "clip_length": 8}}, "clips of 8"),
         (lambda values: {**values, "preprocessing": {**values["preprocessing"], "crop": "big"}}, "not understood"),
         (lambda values: {**values, "preprocessing": {}}, "preprocessing.modality is missing"),

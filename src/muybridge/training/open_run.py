@@ -125,11 +125,17 @@ def _resolve_columns(settings: TrainSettings, saved: Mapping[str, Any] | None) -
 
     So the columns of a list are read in the same way whatever later versions guess.
     """
+    if settings.columns is None and saved is not None and not _has_data_of_other_kind(settings, saved):
+        return replace(settings, columns=saved["columns"])
     if is_prepared(settings.data):
         return settings
-    if settings.columns is None and saved is not None:
-        return replace(settings, columns=saved["columns"])
     return replace(settings, columns=resolve_columns(settings.data, settings.columns))
+
+
+def _has_data_of_other_kind(settings: TrainSettings, saved: Mapping[str, Any]) -> bool:
+    """Whether a resumed run goes on with what was prepared of its data, or the other way round."""
+    before = find_address(Path(settings.output), "data", str(saved["data"]))
+    return is_prepared(settings.data) != is_prepared(before)
 
 
 def _resolve_time_origin(settings: TrainSettings, saved: Mapping[str, Any] | None) -> TrainSettings:
@@ -157,8 +163,9 @@ def _check_run_folder(
         )
     assert saved is not None, "a folder that is not empty has settings"
     differences = diff_settings(settings_to_dict(settings), saved)
-    is_of_other_kind = is_prepared(settings.data) != is_prepared(find_address(folder, "data", str(saved["data"])))
-    changeable = SETTINGS_CHANGEABLE_ON_RESUME + (tuple(READING_SETTINGS) if is_of_other_kind else ())
+    changeable: tuple[str, ...] = SETTINGS_CHANGEABLE_ON_RESUME
+    if _has_data_of_other_kind(settings, saved):
+        changeable += tuple(READING_SETTINGS)
     changed = {name: pair for name, pair in differences.items() if not name.startswith(changeable)}
     if changed:
         listed = "; ".join(f"{name} is {new}, the run has {old}" for name, (new, old) in changed.items())

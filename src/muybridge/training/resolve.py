@@ -177,7 +177,7 @@ def _resolve_resumed_run(given: GivenSettings, saved: Mapping[str, Any]) -> Reso
     training = dict(given.values.get("training") or {})
     saved_settings = build_train_settings(saved)
     saved = settings_to_dict(saved_settings)
-    if is_prepared(str(given.find("data") or "")):
+    if is_prepared(str(given.find("data") or "")) and not is_prepared(data):
         saved |= READING_SETTINGS
     phases = _extend_phases(saved_settings, training)
     values = merge_settings(saved, given.values, {"training": merge_settings(saved["training"], training)})

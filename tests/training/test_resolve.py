@@ -265,3 +265,13 @@ def test_saved_settings_hold_every_resolved_value(weights: str) -> None:
     settings = resolve({"data": "d", "init": weights})
     plain = yaml.safe_load(yaml.safe_dump(settings_to_dict(settings)))
     assert build_train_settings(plain) == replace(settings)
+
+
+def test_a_run_on_a_folder_goes_on_with_what_was_prepared_of_it(
+    motions: Path, finished_run: Path, tmp_path: Path, cli: Callable[..., Any]
+) -> None:
+    run, prepared = tmp_path / "run", tmp_path / "prepared"
+    copytree(finished_run, run)
+    assert cli("prepare", motions, "-o", prepared, "--scale", 32, 32).code == 0
+    told = cli("train", "-o", run, "--resume", "--data", prepared)
+    assert told.code == 0, told.err

@@ -21,7 +21,7 @@ class ImportArguments:
     """what the file does not say"""
 
     source: Literal["torchvision", "ig65m", "vmz", "muybridge"] | None = None
-    """Where the file comes from: decides epsilon, and the frame rate where no entries of the file do."""
+    """Where the file comes from: decides epsilon, and the frame rate where the names of its tensors do not."""
     classes: str | None = None
     """A text file with one class name a line, in the order of the outputs."""
     task: Task | None = None

@@ -90,9 +90,8 @@ class ScoreParts:
         latest_parts: dict[str, Path] = {}
         for part in parts:  # every interrupted evaluation had begun where the one before had ended
             latest_parts.update(dict.fromkeys(self.table.read_part(part, ["video"])["video"].to_pylist(), part))
-        read_part = lru_cache(maxsize=2)(
-            self.table.read_part
-        )  # the part of most videos here, and that of replaced ones
+        # Two parts in memory: that of most videos here, and that of replaced ones.
+        read_part = lru_cache(maxsize=2)(self.table.read_part)
         for part, names in groupby(latest_parts, key=latest_parts.__getitem__):
             table = read_part(part)
             yield table.filter(pc.is_in(table["video"], value_set=pa.array(names, pa.string())))

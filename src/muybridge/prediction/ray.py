@@ -48,9 +48,9 @@ def predict_on_ray(
 def choose_precision_on_ray(address: str, device: str) -> Precision:
     """What `auto` is for all workers: the choice of one GPU of the cluster, since the rows of a table are of one precision.
 
-    Raises ValueError where that is not to be had.
+    Raises ValueError where no worker answers.
     """
-    jobs = [("the precision", (device,))]
+    jobs = [("auto", (device,))]
     results = run_on_ray(_choose_precision, jobs, address=address, num_gpus=1, on_worker_lost=_refuse)
     return next(precision for _, precision in list(results))
 
@@ -60,7 +60,9 @@ def _choose_precision(device: str) -> Precision:
 
 
 def _refuse(name: str, reason: str) -> NoReturn:
-    raise ValueError(f"{name} that auto stands for cannot be found out on the Ray cluster, since {reason}; name one")
+    raise ValueError(
+        f"no precision can be chosen on the Ray cluster for {name}, since {reason}; add --precision bf16 or fp32"
+    )
 
 
 def _predict_one(run: str, loading: LoadArguments, video: str, clips: int, top: int, rate: float | None) -> Prediction:

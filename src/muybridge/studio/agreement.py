@@ -10,7 +10,7 @@ is first.
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from itertools import pairwise
 
@@ -150,11 +150,13 @@ def _compute_f1(pairs: _Pairs, labels: Sequence[str], overlap: float) -> float:
 
 def _count_pairs(left: Sequence[LabeledSpan], right: Sequence[LabeledSpan], overlap: float) -> int:
     """The most pairs of segments of one class that overlap enough, where no segment is in two of them."""
+    columns_by_label: defaultdict[int, list[int]] = defaultdict(list)
+    for column, span in enumerate(right):
+        columns_by_label[span.label].append(column)
     is_pair = np.zeros((len(left), len(right)), np.bool_)
-    for row, first in enumerate(left):
-        for column, second in enumerate(right):
-            if first.label == second.label:
-                is_pair[row, column] = compute_overlap(first, second) >= overlap - TOLERANCE_OVERLAP
+    for row, span in enumerate(left):
+        for column in columns_by_label[span.label]:
+            is_pair[row, column] = compute_overlap(span, right[column]) >= overlap - TOLERANCE_OVERLAP
     return int(np.count_nonzero(maximum_bipartite_matching(csr_array(is_pair)) >= 0)) if is_pair.any() else 0
 
 

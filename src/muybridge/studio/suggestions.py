@@ -103,7 +103,7 @@ class PredictedVideo:
     def _centers(self) -> NDArray[np.float64]:
         return self.arrays.centers
 
-    def agree(self, windows: slice, index: int) -> NDArray[np.bool_]:
+    def find_agreeing(self, windows: slice, index: int) -> NDArray[np.bool_]:
         """Which of some windows are of a class, by the rule of the network's task, bool (W,)."""
         probabilities_cw = np.asarray(self.arrays.probabilities[:, windows], np.float64)
         if self.head and self.head.task == "multi_label":
@@ -170,10 +170,10 @@ def _describe(
     over, inside = video.find_windows(segment)
     means = np.asarray(video.arrays.probabilities[:, over if inside.start == inside.stop else inside]).mean(axis=1)
     second_label, second_probability = video.find_second(means, index)
-    agreeing = video.agree(over, index)
+    agreeing = video.find_agreeing(over, index)
     most = max(num_marks.values(), default=0)
     doubts = {
-        "margin": 1.0 + second_probability - float(means[index]),  # above 1 where a level is not the most probable one
+        "margin": min(1.0, 1.0 + second_probability - float(means[index])),  # a level need not be the most probable one
         "window_disagreement": float(np.mean(~agreeing)) if len(agreeing) else 0.0,
         "mark_disagreement": _measure_disagreement(segment, marked),
         "rarity": 1.0 - num_marks.get(segment.label, 0) / most if most else 0.0,

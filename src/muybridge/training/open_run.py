@@ -38,7 +38,7 @@ SETTINGS_CHANGEABLE_ON_RESUME = (
     ),
 )
 READING_SETTINGS: Mapping[str, Any] = MappingProxyType({"columns": None, "time_origin": "picture", "background": False})
-"""How data is read that is not prepared, with what applies to prepared data, which was read so already."""
+"""Settings of reading folders and lists, with their values for prepared data, to which they do not apply."""
 
 
 @dataclass(frozen=True)

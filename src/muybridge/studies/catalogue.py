@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Hashable
 
 from muybridge.studies import charts, claims, grids, stem_filters, tables
+from muybridge.studies.laptop import STREAM_MOTIONS
 from muybridge.studies.paper import FIGURE4_GAIN, FIGURE5B_LOSS
 from muybridge.studies.study import Grid, Study
 
@@ -60,6 +61,7 @@ _STUDIES = (
         grids.build_table4_grid,
         claims.judge_table4,
         tables.make_table4,
+        motions=STREAM_MOTIONS,
     ),
     Study(
         "table5",
@@ -68,6 +70,7 @@ _STUDIES = (
         grids.build_table5_grid,
         claims.judge_table5,
         tables.make_table5,
+        motions=STREAM_MOTIONS,
     ),
     Study(
         "table6",
@@ -77,6 +80,7 @@ _STUDIES = (
         grids.build_table6_grid,
         claims.judge_table6,
         tables.make_table6,
+        motions=STREAM_MOTIONS,
     ),
     Study(
         "figure3",

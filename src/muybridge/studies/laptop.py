@@ -29,7 +29,9 @@ STUDY_MOTIONS = MotionSettings(
     distractors=1,
     spread=0.3,
 )
-OTHER_MOTIONS = replace(STUDY_MOTIONS, classes=CLASS_NAMES[8:18], seed=1)  # disjoint classes, for pre-training
+# Optical flow all but solves those (99.7 %). Where it stands beside RGB, objects are crowded and pixels noisy.
+STREAM_MOTIONS = replace(STUDY_MOTIONS, noise=20.0, distractors=4)
+OTHER_MOTIONS = replace(STREAM_MOTIONS, classes=CLASS_NAMES[8:18], seed=1)  # disjoint classes, for pre-training
 # Few videos, in place of Table 6's small data sets; hmdb51's are fewer and fainter.
 TARGET_MOTIONS = {
     "ucf101": replace(OTHER_MOTIONS, train_videos_per_class=12),

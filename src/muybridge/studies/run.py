@@ -30,7 +30,6 @@ from muybridge.settings import settings_to_dict
 from muybridge.studies.execute import TRAINED
 from muybridge.studies.fingerprint import Version, describe_environment, is_of_kind
 from muybridge.studies.grids import build_empty_grid
-from muybridge.studies.laptop import STUDY_MOTIONS
 from muybridge.studies.plan import (
     DIGEST_LENGTH,
     WEIGHTS,
@@ -84,7 +83,7 @@ def build_config(
     if data is not None:
         source = _open_source(data)
     elif scale == "laptop" or study.grid is build_empty_grid:
-        source = motion_source(STUDY_MOTIONS)
+        source = motion_source(study.motions)
     else:
         raise ValueError("a study at paper scale needs its data set; add --data, or use --scale laptop")
     sources = {name: _open_source(address) for name, address in others.items()}

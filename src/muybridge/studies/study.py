@@ -29,6 +29,7 @@ from muybridge.studies.intervals import (
     pool_deviations,
     pool_recordings,
 )
+from muybridge.studies.laptop import STUDY_MOTIONS
 from muybridge.studies.noise import NUM_RERUNS, RERUN_KINDS, NoiseFloor, list_reruns, measure_floor, plan_reruns
 from muybridge.studies.plan import (
     DataSource,
@@ -41,6 +42,7 @@ from muybridge.studies.plan import (
     order_runs,
 )
 from muybridge.studies.video_results import VideoResults
+from muybridge.synthetic.motions import MotionSettings
 
 Scale = Literal["paper", "laptop"]
 Row = Mapping[str, Any]
@@ -277,6 +279,7 @@ class Study:
     charts: Callable[[GridResults], tuple[StudyChart, ...]] = empty
     images: Callable[[GridResults], tuple[StudyImage, ...]] = empty
     noisy: Callable[[Grid], tuple[Hashable, ...]] = _first_trained_cell
+    motions: MotionSettings = STUDY_MOTIONS  # of the data at laptop scale
 
     def runs(self, config: StudyConfig) -> list[PlannedRun]:
         """The trainings of the grid, what they start from, and reruns for the noise floor, each once, in order of execution."""

@@ -20,10 +20,10 @@ from typing import Any
 
 from docs_block import replace_block
 from muybridge.studies.catalogue import STUDIES
-from muybridge.studies.laptop import STUDY_MOTIONS
-from muybridge.studies.plan import RowKey, motion_source
+from muybridge.studies.plan import RowKey
 from muybridge.studies.render import format_study, write_study
 from muybridge.studies.rows import read_rows
+from muybridge.studies.run import build_config
 from muybridge.studies.study import Row, Study, StudyConfig
 
 MOST_SEEDS, USUAL_SEEDS = 5, 3
@@ -78,7 +78,7 @@ class Shown:
 
 def choose_config(study: Study, rows: Container[RowKey]) -> StudyConfig:
     """The study on generated motions, with five seeds where all of them have run."""
-    config = StudyConfig("laptop", MOST_SEEDS, motion_source(STUDY_MOTIONS), "test")
+    config = build_config(study, scale="laptop", seeds=MOST_SEEDS, data=None, others={}, split="test")
     has_all_rows = all(key in rows for key in study.row_keys(config))
     return config if has_all_rows else replace(config, seeds=USUAL_SEEDS)
 

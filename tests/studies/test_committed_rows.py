@@ -14,15 +14,17 @@ import pytest
 from muybridge.models.family import FAMILIES
 from muybridge.studies.catalogue import STUDIES
 from muybridge.studies.fingerprint import describe_environment, is_of_kind
-from muybridge.studies.laptop import STUDY_MOTIONS
-from muybridge.studies.plan import PlannedRun, motion_source
+from muybridge.studies.plan import PlannedRun
 from muybridge.studies.rows import read_rows
-from muybridge.studies.run import RunnerConfig, execute_runs, find_current_version
-from muybridge.studies.study import GridResults, StudyConfig
+from muybridge.studies.run import RunnerConfig, build_config, execute_runs, find_current_version
+from muybridge.studies.study import GridResults
 from muybridge.studies.versions import compute_version, read_versions, select_rows
 from scripts import load_script
 
-CONFIG = StudyConfig("laptop", 10, motion_source(STUDY_MOTIONS), "test")
+CONFIGS = {
+    name: build_config(study, scale="laptop", seeds=10, data=None, others={}, split="test")
+    for name, study in STUDIES.items()
+}
 RESULTS = Path(__file__).parents[2] / "benchmarks" / "results"
 FOLDERS = [folder.name for folder in sorted(RESULTS.glob("studies*"))]  # one for each kind of machine
 DEVIATIONS_OF_A_RERUN = 3.0  # of the difference of two runs: rounding alone exceeds it once in 370 times
@@ -38,8 +40,8 @@ def read_all(folder: str) -> Mapping[tuple[str, str], Mapping[str, Any]]:
 def pick_runs() -> dict[str, tuple[PlannedRun, Mapping[str, Any]]]:
     """A committed row of each family with its run: of the first seed, from scratch."""
     picked: dict[str, tuple[PlannedRun, Mapping[str, Any]]] = {}
-    for study in STUDIES.values():
-        for run in study.runs(CONFIG):
+    for name, study in STUDIES.items():
+        for run in study.runs(CONFIGS[name]):
             for evaluation in run.evaluations:
                 row = read_all("studies").get((run.name, evaluation.key))
                 if row is not None and run.start is None and run.rerun is None and run.settings.modality == "rgb":
@@ -51,14 +53,14 @@ def pick_runs() -> dict[str, tuple[PlannedRun, Mapping[str, Any]]]:
 @pytest.mark.parametrize("name", STUDIES)
 @pytest.mark.parametrize("folder", FOLDERS)
 def test_committed_rows_are_what_this_version_computes(folder: str, name: str) -> None:
-    keys = set(STUDIES[name].row_keys(CONFIG))
+    keys = set(STUDIES[name].row_keys(CONFIGS[name]))
     rows = {key: row for key, row in read_all(folder).items() if key in keys}
     if not rows:
         pytest.skip("no rows of this study are committed for this kind of machine")
     (threads,) = {row["fingerprint"]["environment"].get("threads", 1) for row in rows.values()}
     with pytest.MonkeyPatch.context() as patched:
         patched.setenv("OMP_NUM_THREADS", str(threads))
-        current = find_current_version(STUDIES[name], CONFIG, RunnerConfig(RESULTS / folder))
+        current = find_current_version(STUDIES[name], CONFIGS[name], RunnerConfig(RESULTS / folder))
     if current is None:
         pytest.skip("the rows are of another kind of machine, where the bits differ anyway")
     stale = select_rows(rows, read_versions(RESULTS / folder), current).stale
@@ -110,8 +112,9 @@ def find_max_difference(run: PlannedRun, key: str, folder: Path) -> float:
     Rounding moves a network that hardly learns more than those that are rerun for the floor (MC2 by 10.9 points from one
     machine to the other): there the deviation over seeds stands in, pooled over networks, which contains what rounding does.
     """
-    grids = [(study, study.grid(CONFIG)) for study in STUDIES.values()]
-    results = [GridResults(CONFIG, grid, read_all("studies"), folder, (), study.noisy(grid)) for study, grid in grids]
+    rows = read_all("studies")
+    grids = [(study, CONFIGS[name], study.grid(CONFIGS[name])) for name, study in STUDIES.items()]
+    results = [GridResults(config, grid, rows, folder, (), study.noisy(grid)) for study, config, grid in grids]
     found = [find_deviation(result, run, key) for result in results]
     deviations = [deviation for deviation in found if deviation is not None]
     if not deviations:

@@ -14,10 +14,9 @@ import pytest
 
 from muybridge.studies.catalogue import STUDIES
 from muybridge.studies.fingerprint import Version
-from muybridge.studies.laptop import STUDY_MOTIONS
-from muybridge.studies.plan import FusedRun, PlannedRun, RowKey, motion_source, row_key
+from muybridge.studies.plan import FusedRun, PlannedRun, RowKey, row_key
 from muybridge.studies.rows import check_row, read_rows
-from muybridge.studies.study import StudyConfig
+from muybridge.studies.run import build_config
 from muybridge.studies.versions import read_versions
 
 COMMITTED = Path(__file__).parents[2] / "benchmarks" / "results" / "studies"
@@ -156,8 +155,12 @@ def test_a_mean_under_the_name_of_another_is_refused() -> None:
 @cache
 def list_committed_runs(folder: Path = COMMITTED) -> dict[RowKey, PlannedRun | FusedRun]:
     rows = read_rows(folder)
-    config = StudyConfig("laptop", 1 + max(row["seed"] for row in rows.values()), motion_source(STUDY_MOTIONS), "test")
-    return {key: run for study in STUDIES.values() for key, run in study.find_runs(config, rows).items()}
+    seeds = 1 + max(row["seed"] for row in rows.values())
+    configs = {
+        study: build_config(study, scale="laptop", seeds=seeds, data=None, others={}, split="test")
+        for study in STUDIES.values()
+    }
+    return {key: run for study, config in configs.items() for key, run in study.find_runs(config, rows).items()}
 
 
 @pytest.mark.parametrize("folder", sorted(COMMITTED.parent.glob("studies*")), ids=lambda folder: folder.name)

@@ -72,7 +72,7 @@ def test_flow_without_frames_has_times_and_no_pictures(tmp_path: Path) -> None:
     write_flow_folder(tmp_path / "video", CODES)
     source = MediaFiles(str(tmp_path), scale_height=20, scale_width=24)
     assert len(source.read_frame_times("video")) == NUM_STEPS + 1
-    with pytest.raises(VideoError, match=r"without its frames; read it with --modality flow"):
+    with pytest.raises(VideoError, match=r"without its frames: only networks of flow can read it"):
         source.read("video", np.array([0]))
 
 

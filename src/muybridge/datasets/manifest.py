@@ -75,7 +75,7 @@ class ShardMember:
     def parse(cls, text: str) -> ShardMember:
         """The inverse of `str`. Raises VideoError("no_video") for NO_FRAMES."""
         if text == NO_FRAMES:
-            raise VideoError("no_video", "its optical flow is stored, but no frames; read it with --modality flow")
+            raise VideoError("no_video", "its optical flow is stored, but no frames: only networks of flow can read it")
         shard, offset, num_bytes, sha256 = text.split(":")
         return cls(int(shard), int(offset), int(num_bytes), sha256)
 

@@ -237,7 +237,7 @@ def _make_flow_sequence(num_steps: int, kind: str) -> PictureSequence:
     def refuse(indices: Sequence[int]) -> Iterator[Picture]:
         raise VideoError(
             "no_video",
-            f"the {kind} holds optical flow (flow_x, flow_y) without its frames; read it with --modality flow",
+            f"the {kind} holds optical flow (flow_x, flow_y) without its frames: only networks of flow can read it",
         )
 
     return PictureSequence(make_uniform_times(num_steps + 1, None), refuse, has_frames=False)

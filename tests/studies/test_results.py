@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from muybridge.studies.catalogue import STUDIES
-from muybridge.studies.laptop import STUDY_DEPTHS, STUDY_MOTIONS, build_laptop_settings
+from muybridge.studies.laptop import STREAM_MOTIONS, STUDY_DEPTHS, STUDY_MOTIONS, build_laptop_settings
 from muybridge.studies.plan import RowKey
 from muybridge.studies.rows import read_rows
 from muybridge.studies.run import build_config
@@ -72,11 +72,13 @@ def test_the_recipe_is_told_as_it_is() -> None:
         f"{motions.train_videos_per_class} training and {motions.test_videos_per_class} test videos",
         f"({num_test_videos:,}), one distractor, opacity {motions.contrast:g}, noise {motions.noise:g}",
         f"chance is {100 / len(motions.classes):.1f}",
+        f"theirs have four distractors and noise {STREAM_MOTIONS.noise:g}",
     ):
         assert words in section
     assert (training.optimizer, training.schedule) == ("adamw", "cosine")
     assert training.warmup_epochs / training.epochs == 1 / 5
-    assert motions.distractors == 1
+    assert (motions.distractors, STREAM_MOTIONS.distractors) == (1, 4)
+    assert STREAM_MOTIONS.contrast == motions.contrast
 
 
 QUOTED = re.compile(

@@ -10,8 +10,8 @@ UT-Interaction each fifth of the sequences.
 
 Beside the networks stand the majority class, the nearest neighbour by duration and aspect ratio alone, and f-R2D, which is
 blind to the order of frames. Networks have the width and the form of recipe of the laptop studies, from random weights and
-(--pretrained, a folder that --pretrain fills) from generated motions, those of the laptop studies with fewer distractors and
-less noise (`CLEARER_MOTIONS`); clips have 8 and 16 frames. R(2+1)D, R3D, R2D and f-R2D come first, then reruns of two of them
+(--pretrained, a folder that --pretrain fills) from generated motions, those of the laptop studies with one distractor less
+(`CLEARER_MOTIONS`); clips have 8 and 16 frames. R(2+1)D, R3D, R2D and f-R2D come first, then reruns of two of them
 for the noise floor, then the other eight networks. The same command goes on where it was stopped.
 
     MUYBRIDGE_REAL_VIDEO=... python benchmarks/real_data.py -o benchmarks/results/real_data --pretrained MOTIONS --pretrain
@@ -50,7 +50,7 @@ from muybridge.parsing import read_json_object
 from muybridge.settings import EvaluateSettings, TrainSettings
 from muybridge.studies.catalogue import STUDIES
 from muybridge.studies.fingerprint import Version, identify, plan_micro_run
-from muybridge.studies.laptop import STUDY_MOTIONS, build_laptop_settings
+from muybridge.studies.laptop import CLEARER_MOTIONS, build_laptop_settings
 from muybridge.studies.noise import NUM_RERUNS
 from muybridge.studies.plan import DataSource, PlannedRun, digest, motion_source
 from muybridge.studies.run import RunnerConfig, run_study
@@ -103,7 +103,7 @@ def find_pretrained(folder: Path | None, run: Run) -> Path | None:
     if folder is None:
         return None
     settings = replace(build_laptop_settings(f"{run.family}_10", run.frames), seed=run.seed)
-    path = folder / "runs" / PlannedRun(settings, motion_source(STUDY_MOTIONS)).name / "last.safetensors"
+    path = folder / "runs" / PlannedRun(settings, motion_source(CLEARER_MOTIONS)).name / "last.safetensors"
     return path if path.is_file() else None
 
 

@@ -21,7 +21,7 @@ from muybridge.distributed.stop import StopRequested
 from muybridge.files.run_folder import read_json_lines
 from muybridge.models.network import create_model
 from muybridge.studies.fingerprint import Version
-from muybridge.studies.laptop import STUDY_MOTIONS
+from muybridge.studies.laptop import CLEARER_MOTIONS
 from muybridge.studies.plan import PlannedRun, digest, motion_source
 from muybridge.weights.card import load_card, save
 from scripts import load_script
@@ -171,13 +171,13 @@ def test_runs_start_from_the_weights_of_the_same_seed_and_not_from_a_rerun(
     for rounding in (1, 0):
         settings = script.build_laptop_settings("f_r2d_10", 8)
         settings = replace(settings, training=replace(settings.training, rounding_seed=rounding))
-        folder = study / "runs" / PlannedRun(settings, motion_source(STUDY_MOTIONS)).name
+        folder = study / "runs" / PlannedRun(settings, motion_source(CLEARER_MOTIONS)).name
         folder.mkdir(parents=True)
         network = create_model("f_r2d_10", num_classes=12, width=8, clip_length=8)
         save(
             network,
             folder / "last.safetensors",
-            classes=STUDY_MOTIONS.class_names,
+            classes=CLEARER_MOTIONS.class_names,
             preprocessing=settings.preprocessing,
         )
     wanted = script.Run("toy", "f_r2d", 8, "motions", 0, 1)

@@ -10,11 +10,11 @@ UT-Interaction each fifth of the sequences.
 
 Beside the networks stand the majority class, the nearest neighbour by duration and aspect ratio alone, and f-R2D, which is
 blind to the order of frames. Networks have the width and the form of recipe of the laptop studies, from random weights and
-(--pretrained, a folder of `muybridge study table2`) from generated motions; clips have 8 and 16 frames. R(2+1)D, R3D, R2D and
-f-R2D come first, then reruns of two of them for the noise floor, then the other eight networks. The same command goes on where
-it was stopped.
+(--pretrained, a folder that --pretrain fills) from generated motions, those of the laptop studies with one distractor less
+(`CLEARER_MOTIONS`); clips have 8 and 16 frames. R(2+1)D, R3D, R2D and f-R2D come first, then reruns of two of them
+for the noise floor, then the other eight networks. The same command goes on where it was stopped.
 
-    MUYBRIDGE_REAL_VIDEO=... python benchmarks/real_data.py -o benchmarks/results/real_data --pretrained STUDIES --minutes 60
+    MUYBRIDGE_REAL_VIDEO=... python benchmarks/real_data.py -o benchmarks/results/real_data --pretrained MOTIONS --pretrain
     python benchmarks/real_data.py -o benchmarks/results/real_data --render --docs docs/reproduction.md
 """
 
@@ -25,7 +25,7 @@ import itertools
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from functools import cache
 from pathlib import Path
@@ -48,10 +48,13 @@ from muybridge.loading.open_data import open_data
 from muybridge.models.family import FAMILIES
 from muybridge.parsing import read_json_object
 from muybridge.settings import EvaluateSettings, TrainSettings
+from muybridge.studies.catalogue import STUDIES
 from muybridge.studies.fingerprint import Version, identify, plan_micro_run
-from muybridge.studies.laptop import STUDY_MOTIONS, build_laptop_settings
+from muybridge.studies.laptop import CLEARER_MOTIONS, build_laptop_settings
 from muybridge.studies.noise import NUM_RERUNS
 from muybridge.studies.plan import DataSource, PlannedRun, digest, motion_source
+from muybridge.studies.run import RunnerConfig, run_study
+from muybridge.studies.study import StudyConfig
 from muybridge.studies.versions import compute_version, read_versions
 from muybridge.training.train import train
 from muybridge.weights.card import load_card
@@ -87,12 +90,20 @@ def plan_runs(data: DataSet, families: Sequence[str], seeds: int) -> Iterator[Ru
                 yield Run(data.name, family, LENGTHS[0], STARTS[0], 0, fold, number, data.recipe)
 
 
+def pretrain(folder: Path, families: Collection[str], seeds: int) -> list[str]:
+    """Trains Table 2's networks of these families on `CLEARER_MOTIONS` in `folder`; returns failures, a sentence each."""
+    study, config = STUDIES["table2"], StudyConfig("laptop", seeds, motion_source(CLEARER_MOTIONS), "test")
+    names = {f"{family}_10" for family in families}
+    runs = [run for run in study.runs(config) if run.rerun is None and run.settings.model in names]
+    return run_study(study, config, runs, RunnerConfig(folder))
+
+
 def find_pretrained(folder: Path | None, run: Run) -> Path | None:
     """The weights of Table 2's run of the same network, length and seed, not of a rerun; None where it has not run."""
     if folder is None:
         return None
     settings = replace(build_laptop_settings(f"{run.family}_10", run.frames), seed=run.seed)
-    path = folder / "runs" / PlannedRun(settings, motion_source(STUDY_MOTIONS)).name / "last.safetensors"
+    path = folder / "runs" / PlannedRun(settings, motion_source(CLEARER_MOTIONS)).name / "last.safetensors"
     return path if path.is_file() else None
 
 
@@ -290,6 +301,17 @@ def plan_all(
     return sorted(planned, key=lambda item: item[0].family not in TELLING)
 
 
+def pretrain_or_stop(args: argparse.Namespace) -> None:
+    """Trains what --pretrained lacks. SystemExit where a signal stops it or a training fails."""
+    try:
+        failures = pretrain(args.pretrained, args.families, args.seeds)
+    except StopRequested as stopped:
+        print(f"{stopped}; the same command goes on", flush=True)
+        raise SystemExit(stopped.exit_code) from None
+    if failures:
+        raise SystemExit("\n".join(failures))
+
+
 def run_missing(sets: Sequence[DataSet], args: argparse.Namespace, rows: list[dict[str, Any]]) -> None:
     """Runs what has no row of this version, as long as there is time; appends to `rows` and rows.jsonl.
 
@@ -336,7 +358,8 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument(
         "--data", action="append", default=[], metavar="NAME=LIST.csv", help="in place of the real sets"
     )
-    parser.add_argument("--pretrained", type=Path, help="the folder of a study, for runs that start from motions")
+    parser.add_argument("--pretrained", type=Path, help="the folder of weights that runs from motions start from")
+    parser.add_argument("--pretrain", action="store_true", help="train what --pretrained lacks, before all else")
     families = {"default": list(ORDER), "choices": list(FAMILIES), "metavar": "FAMILY", "help": "all twelve by default"}
     parser.add_argument("--families", nargs="+", **families)
     parser.add_argument("--seeds", type=parse_count, default=3, help="seeds of each network (3)")
@@ -344,6 +367,8 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--render", action="store_true", help="print the tables of the rows, and run nothing")
     parser.add_argument("--docs", type=Path, help="a page whose blocks `real_data NAME` are replaced by the tables")
     args = parser.parse_args(argv)
+    if args.pretrain and args.pretrained is None:
+        parser.error("--pretrain trains weights into a folder; name it by --pretrained")
     try:
         run_and_render(args)
     except (ValueError, OSError) as error:
@@ -356,6 +381,8 @@ def run_and_render(args: argparse.Namespace) -> None:
     sets = list_data_sets(args.data)
     rows = read_rows(args.output / "rows.jsonl", sets, name_micro_run)
     if not args.render:
+        if args.pretrain:
+            pretrain_or_stop(args)
         run_missing(sets, args, rows)
     for data in sets:
         own = [row for row in rows if row["data"] == data.name and row["seed"] < args.seeds]

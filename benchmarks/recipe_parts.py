@@ -31,7 +31,7 @@ from muybridge.loading.open_data import open_data
 from muybridge.models.family import FAMILIES as ALL_FAMILIES
 from muybridge.settings import TrainSettings
 from muybridge.studies.claims import compare, conclude
-from muybridge.studies.laptop import STUDY_CLIPS, STUDY_MOTIONS, build_laptop_settings
+from muybridge.studies.laptop import CLEARER_MOTIONS, STUDY_CLIPS, build_laptop_settings
 from muybridge.studies.plan import DataSource, EvaluationSpec, PlannedRun, RunGroup, motion_source, with_seeds
 from muybridge.studies.render import format_study, write_study
 from muybridge.studies.rows import read_rows
@@ -111,7 +111,7 @@ class PartsData:
     @property
     def scale(self) -> tuple[int, int]:
         """Height and width of a frame."""
-        return (STUDY_MOTIONS.height, STUDY_MOTIONS.width) if self.address is None else SIZE
+        return (CLEARER_MOTIONS.height, CLEARER_MOTIONS.width) if self.address is None else SIZE
 
     def list_evaluations(self) -> dict[str, EvaluationSpec]:
         """Other ways to score what was trained by the paper's recipe: the usual clips with more of each video."""
@@ -304,7 +304,7 @@ def build_parts_config(data: PartsData, study: Study, seeds: int) -> StudyConfig
     config = build_config(study, scale="laptop", seeds=seeds, data=address, others={}, split="test")
     if address is not None:
         return config
-    return replace(config, source=DataSource(data.key, data.address) if data.key else motion_source(STUDY_MOTIONS))
+    return replace(config, source=DataSource(data.key, data.address) if data.key else motion_source(CLEARER_MOTIONS))
 
 
 def run_and_render(args: argparse.Namespace, python: Sequence[str]) -> int:

@@ -1,5 +1,6 @@
 """Cross-validation on real video, rehearsed on generated files at toy size: folds apart, baselines, resumable rows, a table."""
 
+import itertools
 import json
 import re
 import shutil
@@ -20,7 +21,7 @@ from muybridge.distributed.stop import StopRequested
 from muybridge.files.run_folder import read_json_lines
 from muybridge.models.network import create_model
 from muybridge.studies.fingerprint import Version
-from muybridge.studies.laptop import STUDY_MOTIONS
+from muybridge.studies.laptop import CLEARER_MOTIONS
 from muybridge.studies.plan import PlannedRun, digest, motion_source
 from muybridge.weights.card import load_card, save
 from scripts import load_script
@@ -170,13 +171,13 @@ def test_runs_start_from_the_weights_of_the_same_seed_and_not_from_a_rerun(
     for rounding in (1, 0):
         settings = script.build_laptop_settings("f_r2d_10", 8)
         settings = replace(settings, training=replace(settings.training, rounding_seed=rounding))
-        folder = study / "runs" / PlannedRun(settings, motion_source(STUDY_MOTIONS)).name
+        folder = study / "runs" / PlannedRun(settings, motion_source(CLEARER_MOTIONS)).name
         folder.mkdir(parents=True)
         network = create_model("f_r2d_10", num_classes=12, width=8, clip_length=8)
         save(
             network,
             folder / "last.safetensors",
-            classes=STUDY_MOTIONS.class_names,
+            classes=CLEARER_MOTIONS.class_names,
             preprocessing=settings.preprocessing,
         )
     wanted = script.Run("toy", "f_r2d", 8, "motions", 0, 1)
@@ -192,6 +193,31 @@ def test_runs_start_from_the_weights_of_the_same_seed_and_not_from_a_rerun(
     assert "toy: 2 runs from motions left out: " in capsys.readouterr().out
 
 
+def test_pretraining_trains_the_runs_whose_weights_are_looked_for(
+    script: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trained: list[PlannedRun] = []
+    monkeypatch.setattr(script, "run_study", lambda study, config, runs, runner: trained.extend(runs) or [])
+    assert script.pretrain(tmp_path, ["r3d", "f_r2d"], 2) == []
+    assert len(trained) == 2 * 2 * 2  # families, lengths, seeds
+    for run in trained:
+        weights = tmp_path / "runs" / run.name / "last.safetensors"
+        weights.parent.mkdir(parents=True)
+        weights.touch()
+    for family, frames, seed in itertools.product(("r3d", "f_r2d"), (8, 16), (0, 1)):
+        assert script.find_pretrained(tmp_path, script.Run("toy", family, frames, "motions", seed, 1))
+
+
+def test_a_failed_pretraining_ends_the_command(
+    script: ModuleType, listed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(script, "run_study", lambda *_: ["f_r2d_10-8f-seed0 failed: no space"])
+    with pytest.raises(SystemExit) as stopped:
+        run(script, monkeypatch, tmp_path / "out", listed, "--pretrained", str(tmp_path / "motions"), "--pretrain")
+    assert "no space" in str(stopped.value.code)
+    assert not (tmp_path / "out" / "rows.jsonl").exists()
+
+
 def test_what_cannot_be_run_is_said_in_a_sentence(
     script: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -203,6 +229,7 @@ def test_what_cannot_be_run_is_said_in_a_sentence(
         (["--data", "x"], "--data is x, expected NAME=LIST.csv"),
         (["--data", f"x={tmp_path / 'bare.csv'}"], "bare.csv has no column group"),
         (["--families", "r4d"], "invalid choice: 'r4d'"),
+        (["--pretrain"], "name it by --pretrained"),
     ):
         with pytest.raises(SystemExit) as stopped:
             script.main(["-o", str(tmp_path / "out"), *options])

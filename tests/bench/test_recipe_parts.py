@@ -38,7 +38,7 @@ def listed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def script(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     module = load_script("recipe_parts")
     motions = replace(MOTIONS, train_videos_per_class=2, test_videos_per_class=1, height=48, width=48)
-    monkeypatch.setattr(module, "STUDY_MOTIONS", motions)
+    monkeypatch.setattr(module, "CLEARER_MOTIONS", motions)
     return module
 
 

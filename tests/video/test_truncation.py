@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 import struct
 from pathlib import Path
@@ -96,6 +97,7 @@ def matroska(*info: bytes, size: str | None = None, info_size: str | None = None
 
 SCALE, DURATION = element("2ad7b1", (500_000).to_bytes(3)), element("4489", struct.pack(">d", 3000.0))
 SHORT_DURATION = element("4489", struct.pack(">f", 3000.0))
+LONG_SCALE = element("2ad7b1", b"\xff" * 130, "4082")  # above the largest float
 UNKNOWN_SIZE = "01ffffffffffffff"
 
 
@@ -112,6 +114,10 @@ UNKNOWN_SIZE = "01ffffffffffffff"
         (matroska(DURATION, info_size=UNKNOWN_SIZE), None),
         (matroska(SCALE), None),
         (matroska(element("4489", bytes(5))), None),
+        (matroska(LONG_SCALE, DURATION, size=UNKNOWN_SIZE, info_size="4092"), 3.0),  # not a number of RFC 8794
+        (matroska(element("2ad7b1", b"\xff" * 8), DURATION), None),  # 1,700 years
+        (matroska(element("4489", struct.pack(">d", math.nan))), None),
+        (matroska(element("4489", struct.pack(">d", math.inf))), None),
         (element("1a45dfa3", b"") + element("18538067", element("1f43b675", bytes(6))), None),
         (element("1a45dfa3", b""), None),
         (b"", None),
@@ -140,7 +146,7 @@ def flv_tag(kind: int, content: bytes) -> bytes:
     ("format_name", "content", "seconds"),
     [
         ("asf", asf(0, play=50_000_000, preroll=1500), 3.5),
-        ("asf", asf(0, play=50_000_000, preroll=6000), 0.0),
+        ("asf", asf(0, play=50_000_000, preroll=6000), None),
         ("asf", asf(0, play=50_000_000, flags=3), None),  # a broadcast
         ("asf", asf(0, play=50_000_000)[:-1], None),
         ("flv", flv(flv_tag(18, b"\2\0\x0aonMetaData\0\x08duration\0" + struct.pack(">d", 12.5))), 12.5),

@@ -26,6 +26,8 @@ _TS_SYNC, _TS_PACKET_SIZES = 0x47, (188, 192, 204)
 _PS_PACK, _PS_SYSTEM, _PS_END = 0xBA, 0xBB, 0xB9
 _MIN_ZERO_BYTES = 4096  # at the end of a file; fewer may be padding, as up to the sector of a disc
 _MIN_TOLERANCE_SECONDS = 0.25  # of a promised duration; muxers round it, or count the last frame or not
+_MAX_PROMISED_SECONDS = 1e9  # 30 years; what states more states no duration
+_MAX_EBML_INTEGER_BYTES = 8  # RFC 8794, section 7.2
 
 
 def find_missing_end(path: str, format_name: str) -> str | None:
@@ -41,11 +43,9 @@ def read_promised_seconds(path: str, format_name: str) -> float | None:
     """The duration that the file's head states, or None if it states none. Raises OSError."""
     with Path(path).open("rb") as file:
         head = file.read(_HEAD_BYTES)
-    if "matroska" in format_name:
-        return _read_matroska_seconds(head)
-    if format_name == "flv":
-        return _read_flv_seconds(head)
-    return _read_asf_seconds(head) if format_name == "asf" else None
+    read = next((read for name, read in _READ_SECONDS.items() if name in format_name.split(",")), None)
+    seconds = None if read is None else read(head)
+    return seconds if seconds is not None and 0 < seconds < _MAX_PROMISED_SECONDS else None
 
 
 def read_last_seconds(path: str, format_name: str) -> float:
@@ -250,12 +250,11 @@ def _read_matroska_seconds(head: bytes) -> float | None:
     duration: float = math.nan
     for element, start, size in _iterate_ebml(head, info[0], info[0] + info[1]):
         content = head[start : start + (size or 0)]
-        if element == _EBML_TIMESTAMP_SCALE:
+        if element == _EBML_TIMESTAMP_SCALE and len(content) <= _MAX_EBML_INTEGER_BYTES:
             scale = int.from_bytes(content)
         elif element == _EBML_DURATION and len(content) in (4, 8):
             (duration,) = struct.unpack(">f" if len(content) == 4 else ">d", content)
-    seconds: float = duration * (scale / 1e9)
-    return None if math.isnan(seconds) else seconds
+    return duration * (scale / 1e9)
 
 
 def _read_asf_seconds(head: bytes) -> float | None:
@@ -263,11 +262,17 @@ def _read_asf_seconds(head: bytes) -> float | None:
     if at < 0 or len(head) < at + 92 or head[at + 88] & _ASF_BROADCAST:
         return None
     play, _, preroll = struct.unpack("<3Q", head[at + 64 : at + 88])
-    return max(0.0, float(play) / 1e7 - float(preroll) / 1e3)
+    return float(play) / 1e7 - float(preroll) / 1e3
 
 
 def _read_flv_seconds(head: bytes) -> float | None:
     key = b"\0\x08duration\0"
     at = head.find(key) + len(key)
-    seconds = struct.unpack(">d", head[at : at + 8])[0] if len(key) <= at <= len(head) - 8 else 0.0
-    return float(seconds) if 0 < seconds < 1e9 else None
+    return float(struct.unpack(">d", head[at : at + 8])[0]) if len(key) <= at <= len(head) - 8 else None
+
+
+_READ_SECONDS: dict[str, Callable[[bytes], float | None]] = {
+    "matroska": _read_matroska_seconds,
+    "asf": _read_asf_seconds,
+    "flv": _read_flv_seconds,
+}

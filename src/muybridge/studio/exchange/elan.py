@@ -24,6 +24,9 @@ from muybridge.studio.exchange.marks import ImportedMarks, ProjectMarks, split_i
 from muybridge.text import format_count
 
 _EVENT_TYPE, _SEGMENT_TYPE = "event", "segment"
+_UNITS = (
+    "milliseconds"  # the schema's default, and the only one that ELAN writes; its others are frames of PAL and NTSC
+)
 _SCHEMA = "http://www.mpi.nl/tools/elan/EAFv3.0.xsd"
 _Row = tuple[int, int, str, str]  # start and end in milliseconds, label, annotator
 _Bounds = dict[Element, tuple[float, float]]  # start and end of annotations in milliseconds
@@ -40,7 +43,7 @@ def write_elan(project: ProjectMarks) -> str:
     )
     document.set("xmlns:xsi", "http://www.w3.org/2001/XMLSchema-instance")
     document.set("xsi:noNamespaceSchemaLocation", _SCHEMA)
-    header = SubElement(document, "HEADER", {"MEDIA_FILE": "", "TIME_UNITS": "milliseconds"})
+    header = SubElement(document, "HEADER", {"MEDIA_FILE": "", "TIME_UNITS": _UNITS})
     name = PurePosixPath(paths[0]).name
     location = {"MEDIA_URL": f"file:///{quote(paths[0])}", "RELATIVE_MEDIA_URL": f"./{quote(name)}"}
     SubElement(header, "MEDIA_DESCRIPTOR", {**location, "MIME_TYPE": "video/mp4"})
@@ -110,6 +113,9 @@ def read_elan(content: bytes, marks: ImportedMarks) -> None:
     name, origin = _find_media(document, marks)
     if document.tag != "ANNOTATION_DOCUMENT" or (not name and marks.only_path is None):
         raise StudioError(400, "the file is no ELAN annotation of a video; name the video by path")
+    units = document.find("HEADER[@TIME_UNITS]")
+    if units is not None and units.get("TIME_UNITS") != _UNITS:
+        raise StudioError(400, f"the file counts times in {units.get('TIME_UNITS')}; save it from ELAN in {_UNITS}")
     bounds = _read_bounds(document)
     for tier in document.iterfind("TIER"):
         tier_name = str(tier.get("TIER_ID"))

@@ -95,3 +95,21 @@ def test_folds_of_a_network_are_one_network(tmp_path: Path) -> None:
     del rows[next(reversed(rows))]  # of the second fold, so that the first stands alone
     assert replace(results, rows=dict(rows)).floor.get("video_top1") == pytest.approx(np.std([0, 4, 0, 0, 0], ddof=1))
     assert replace(results, rows={}).floor.get("video_top1") is None
+
+
+def test_a_rerun_that_computed_the_same_is_no_further_measurement() -> None:
+    """On two cores three threads do what two do."""
+    rows = [
+        {"accuracy": value, "numbers": {"videos": {"right": str(value)}}, "history": [{"training_loss": value}]}
+        for value in (50.0, 51.0, 52.0, 53.0, 60.0, 60.0)
+    ]
+
+    def read(row: Any) -> float:
+        return float(row["accuracy"])
+
+    floor = measure_floor([[[row] for row in rows]], {"video_top1": read})
+    assert floor.num_runs == 5
+    assert floor.get("video_top1") == pytest.approx(np.std([50, 51, 52, 53, 60], ddof=1))
+    assert measure_floor([[[row] for row in rows[1:]]], {"video_top1": read}).get("video_top1") is None
+    rows[-1]["history"] = [{"training_loss": 0.1}]  # the same videos by chance
+    assert measure_floor([[[row] for row in rows]], {"video_top1": read}).num_runs == 6

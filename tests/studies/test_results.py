@@ -8,9 +8,9 @@ from typing import Any
 
 from muybridge.studies.catalogue import STUDIES
 from muybridge.studies.laptop import STREAM_MOTIONS, STUDY_DEPTHS, STUDY_MOTIONS, build_laptop_settings
-from muybridge.studies.plan import RowKey
 from muybridge.studies.rows import read_rows
 from muybridge.studies.run import build_config
+from muybridge.studies.study import StudyConfig
 
 ROOT = Path(__file__).parents[2]
 FOLDERS = sorted((ROOT / "benchmarks" / "results").glob("studies*"))  # one for each kind of machine
@@ -22,15 +22,17 @@ PAGE = (ROOT / "docs" / "reproduction.md").read_text(encoding="utf-8")
 BLOCKS = {shlex.split(command)[2]: (command, shown) for command, shown in SHOWN.findall(PAGE)}
 
 
-def list_row_keys(name: str, *, seeds: int) -> set[RowKey]:
-    study = STUDIES[name]
-    return set(study.row_keys(build_config(study, scale="laptop", seeds=seeds, data=None, others={}, split="test")))
+def plan(name: str, seeds: int) -> StudyConfig:
+    return build_config(STUDIES[name], scale="laptop", seeds=seeds, data=None, others={}, split="test")
 
 
 def test_every_study_whose_rows_are_all_there_is_shown() -> None:
     """What is shown of those that have rows is compared in tests/bench/test_study_docs.py."""
     whole = {
-        name for rows in map(read_rows, FOLDERS) for name in STUDIES if list_row_keys(name, seeds=3) <= rows.keys()
+        name
+        for rows in map(read_rows, FOLDERS)
+        for name, study in STUDIES.items()
+        if set(study.row_keys(plan(name, 3))) <= rows.keys()
     }
     assert "table1" in whole
     assert whole <= BLOCKS.keys()
@@ -70,14 +72,14 @@ def test_the_recipe_is_told_as_it_is() -> None:
         f"clipped to norm {training.max_gradient_norm:g}; {settings.evaluation.clips} clips a video",
         f"{len(motions.classes)} classes of generated motions",
         f"{motions.train_videos_per_class} training and {motions.test_videos_per_class} test videos",
-        f"({num_test_videos:,}), one distractor, opacity {motions.contrast:g}, noise {motions.noise:g}",
+        f"({num_test_videos:,}), two distractors, opacity {motions.contrast:g}, noise {motions.noise:g}",
         f"chance is {100 / len(motions.classes):.1f}",
         f"theirs have four distractors and noise {STREAM_MOTIONS.noise:g}",
     ):
         assert words in section
     assert (training.optimizer, training.schedule) == ("adamw", "cosine")
     assert training.warmup_epochs / training.epochs == 1 / 5
-    assert (motions.distractors, STREAM_MOTIONS.distractors) == (1, 4)
+    assert (motions.distractors, STREAM_MOTIONS.distractors) == (2, 4)
     assert STREAM_MOTIONS.contrast == motions.contrast
 
 
@@ -151,12 +153,27 @@ def test_the_first_screen_quotes_the_tables_of_the_later_recipe() -> None:
 
 def test_every_row_is_of_a_run_that_a_study_asks_for() -> None:
     """Settings that changed since would leave rows behind that no study finds."""
-    wanted = {key for name in STUDIES for key in list_row_keys(name, seeds=5)}
     environments = []
     for folder in FOLDERS:
         rows = read_rows(folder)
-        assert rows.keys() <= wanted
+        used = {key for name, study in STUDIES.items() for key in study.find_runs(plan(name, 5), rows)}
+        assert rows.keys() == used
         for row in rows.values():
             assert row["commit"] and row["date"] and row["machine"]["processor"] and row["fingerprint"]
         environments += {repr(row["fingerprint"]["environment"]) for row in rows.values()}
     assert len(environments) == len(FOLDERS)
+
+
+def test_the_number_of_runs_and_what_they_share_are_told() -> None:
+    questions = re.findall(r"^\| (\w+) \| [^|]+ \| (\d+) \|([^|]*)\|[^|]*\|$", PAGE, re.MULTILINE)
+    assert {name for name, *_ in questions} == STUDIES.keys()
+    runs = {name: {run.name for run in study.runs(plan(name, 3))} for name, study in STUDIES.items()}
+    seen: set[str] = set()
+    for name, number, shared in questions:
+        assert int(number) == len(runs[name])
+        told = re.findall(r"(\d+|all) with (\w+)", shared)
+        assert [len(runs[name] & runs[other]) for _, other in told] == [
+            len(runs[name]) if count == "all" else int(count) for count, _ in told
+        ]
+        assert runs[name] & seen <= set().union(*(runs[other] for _, other in told))
+        seen |= runs[name]

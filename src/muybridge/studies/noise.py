@@ -105,9 +105,10 @@ def measure_floor(
 ) -> NoiseFloor:
     """The floor from networks, their reruns and the rows of these, one for each fold; networks without all reruns are left out.
 
-    `metrics` reads a number in percent from a row. The number of a rerun is the mean of its folds.
+    `metrics` reads a number in percent from a row. The number of a rerun is the mean of its folds. Reruns that computed the
+    same to the last video and loss, as with two and three threads on two cores, count once.
     """
-    complete = [runs for runs in reruns_by_network if len(runs) >= NUM_RERUNS]
+    complete = [runs for runs in map(_list_distinct, reruns_by_network) if len(runs) >= NUM_RERUNS]
     deviations = {
         name: max(float(np.std([np.mean([read(row) for row in rows]) for rows in runs], ddof=1)) for runs in complete)
         for name, read in (metrics.items() if complete else ())
@@ -117,3 +118,15 @@ def measure_floor(
     kinds = {row["rerun"]["kind"] for runs in complete for rows in runs for row in rows if row.get("rerun")}
     known = tuple(kind for kind in RERUN_KINDS if kind in kinds)
     return NoiseFloor(deviations, len(complete), min(map(len, complete), default=0), known)
+
+
+def _list_distinct(runs: Sequence[Sequence[Mapping[str, Any]]]) -> list[Sequence[Mapping[str, Any]]]:
+    """The reruns without repetitions; rows that do not hold the results of single videos are never taken for one."""
+    distinct: list[Sequence[Mapping[str, Any]]] = []
+    seen: list[list[Any]] = []
+    for rows in runs:
+        results = [(row.get("numbers", {}).get("videos"), row.get("history")) for row in rows]
+        if results not in seen or any(videos is None for videos, _ in results):
+            distinct.append(rows)
+        seen.append(results)
+    return distinct

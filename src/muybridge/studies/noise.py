@@ -123,10 +123,10 @@ def measure_floor(
 def _list_distinct(runs: Sequence[Sequence[Mapping[str, Any]]]) -> list[Sequence[Mapping[str, Any]]]:
     """The reruns without repetitions; rows that do not hold the results of single videos are never taken for one."""
     distinct: list[Sequence[Mapping[str, Any]]] = []
-    seen: list[list[Any]] = []
+    known_results: list[list[Any]] = []
     for rows in runs:
         results = [(row.get("numbers", {}).get("videos"), row.get("history")) for row in rows]
-        if results not in seen or any(videos is None for videos, _ in results):
+        if results not in known_results or any(videos is None for videos, _ in results):
             distinct.append(rows)
-        seen.append(results)
+        known_results.append(results)
     return distinct

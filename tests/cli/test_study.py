@@ -75,6 +75,7 @@ def test_reruns_are_of_the_kinds_asked_for(cli: Cli, tmp_path: Path, motions: Pa
     assert len(usual) == len(moved) == 4 + 4 * 4
     assert len(usual & moved) == 4 + 4  # the first rerun by moved weights is the same
     assert list_names("--rerun-kinds", "weights", "threads", "convolution", "batch") == usual
+    assert list_names("--rerun-all") == usual  # its four networks are rerun in any case
     paper = ("--scale", "paper", "--data", str(motions), "--reruns", "4")
     assert list_names(*paper) == list_names(*paper, "--rerun-kinds", "weights", "convolution", "batch")
 

@@ -16,6 +16,7 @@ from muybridge.studies import claims
 from muybridge.studies.catalogue import STUDIES
 from muybridge.studies.claims import check_within, compare, conclude, judge_figure6
 from muybridge.studies.fingerprint import Version, list_micro_runs
+from muybridge.studies.grids import FIGURE5_CLIPS, FIGURE5_LENGTHS
 from muybridge.studies.intervals import Estimate
 from muybridge.studies.laptop import STUDY_MOTIONS
 from muybridge.studies.noise import RERUN_KINDS
@@ -316,6 +317,39 @@ def test_four_kinds_of_rounding_make_the_floor(tmp_path: Path) -> None:
     assert set(study.find_runs(LAPTOP, older)) == set(older)
     floor = study.summarize(LAPTOP, older, tmp_path).floor
     assert floor is not None and floor.kinds == ("weights",) and floor.num_runs == 5
+
+
+def test_the_floor_of_every_network_is_measured_where_all_are_rerun(tmp_path: Path) -> None:
+    study, config = STUDIES["table2"], replace(LAPTOP, rerun_kinds=("weights",))
+
+    def shaky(settings: TrainSettings, test: Any) -> float:
+        is_shaky = settings.model.startswith("mc3") and settings.clips.length == 8
+        return as_in_the_paper(settings, test) + 4.0 * settings.training.rounding_seed * is_shaky
+
+    whole = replace(config, rerun_all=True)
+    rows = fake_rows(study, whole, shaky)
+    assert len(rows) == 24 * (LAPTOP.seeds + 4)
+    usual = study.summarize(config, rows, tmp_path)
+    assert usual.floor is not None and usual.floor.deviations["video_top1"] == 0.0
+    result = study.summarize(whole, rows, tmp_path)
+    assert result.floor is not None and result.floor.deviations["video_top1"] == pytest.approx(6.3246, abs=1e-3)
+    (table,) = (table for table in result.tables if table not in usual.tables)
+    assert len(table.rows) == 24
+    (line,) = (row for row in table.rows if row[2])
+    assert str(line[0]).startswith("mc3_10-8f-seed0-") and line[1:3] == ("62.9, 66.9, 70.9, 74.9, 78.9", 6.3)
+    for row in [row for key, row in rows.items() if row["rerun"] and key[0].startswith("mc3")]:
+        rows.pop((row["run"], row["test"]["key"]))
+    assert len(study.summarize(whole, rows, tmp_path).tables[-1].rows) == 22  # those that were not rerun are left out
+    figure = STUDIES["figure6"]
+    assert figure.runs(replace(LAPTOP, rerun_all=True)) == figure.runs(LAPTOP)  # read from weights: there is no floor
+
+
+def test_clips_of_one_network_are_no_folds(tmp_path: Path) -> None:
+    """Figure 5 scores the same runs with several numbers of clips."""
+    study, config = STUDIES["figure5"], replace(LAPTOP, rerun_all=True)
+    table = study.summarize(config, fake_rows(study, config, lambda settings, test: 60), tmp_path).tables[-1]
+    names = [str(row[0]) for row in table.rows]
+    assert len(names) == len(set(names)) == len(FIGURE5_LENGTHS["laptop"]) + len(FIGURE5_CLIPS["laptop"]) - 1
 
 
 def test_the_decomposition_distinguishes_the_two_reasons(tmp_path: Path) -> None:

@@ -39,6 +39,8 @@ class DataArguments:
     rerun_kinds: list[Literal["weights", "threads", "convolution", "batch"]] | None = None
     """What differs in reruns, in turn: the last bit of weights, threads, plain convolutions, split batches (default: all, at
     paper scale not threads, which change nothing on a GPU)."""
+    rerun_all: bool = False
+    """Rerun every network for the noise floor, not only the most telling ones, and print the floor of each."""
 
 
 @dataclass(frozen=True)
@@ -90,7 +92,7 @@ def study(name: str, *, output: str, data: DataArguments, execution: ExecutionAr
     _check_execution(execution)
     config = build_config(asked, scale=data.scale, seeds=data.seeds, data=data.data, others=others, split=data.split)
     kinds = data.rerun_kinds or [kind for kind in RERUN_KINDS if data.scale == "laptop" or kind != "threads"]
-    config = replace(config, reruns=data.reruns, rerun_kinds=tuple(kinds))
+    config = replace(config, reruns=data.reruns, rerun_kinds=tuple(kinds), rerun_all=data.rerun_all)
     runs, rows_name = asked.runs(config), "rows.jsonl"
     if execution.part:
         part, num_parts = _parse_part(execution.part)

@@ -108,7 +108,7 @@ def measure_floor(
     `metrics` reads a number in percent from a row. The number of a rerun is the mean of its folds. Reruns that computed the
     same to the last video and loss, as with two and three threads on two cores, count once.
     """
-    complete = [runs for runs in map(_list_distinct, reruns_by_network) if len(runs) >= NUM_RERUNS]
+    complete = [runs for runs in map(list_distinct, reruns_by_network) if len(runs) >= NUM_RERUNS]
     deviations = {
         name: max(float(np.std([np.mean([read(row) for row in rows]) for rows in runs], ddof=1)) for runs in complete)
         for name, read in (metrics.items() if complete else ())
@@ -120,8 +120,8 @@ def measure_floor(
     return NoiseFloor(deviations, len(complete), min(map(len, complete), default=0), known)
 
 
-def _list_distinct(runs: Sequence[Sequence[Mapping[str, Any]]]) -> list[Sequence[Mapping[str, Any]]]:
-    """The reruns without repetitions; rows that do not hold the results of single videos are never taken for one."""
+def list_distinct(runs: Sequence[Sequence[Mapping[str, Any]]]) -> list[Sequence[Mapping[str, Any]]]:
+    """Reruns, each the rows of its folds, without repetitions. Rows without the results of single videos are kept."""
     distinct: list[Sequence[Mapping[str, Any]]] = []
     known_results: list[list[Any]] = []
     for rows in runs:

@@ -30,7 +30,15 @@ from muybridge.studies.intervals import (
     pool_recordings,
 )
 from muybridge.studies.laptop import STUDY_MOTIONS
-from muybridge.studies.noise import NUM_RERUNS, RERUN_KINDS, NoiseFloor, list_reruns, measure_floor, plan_reruns
+from muybridge.studies.noise import (
+    NUM_RERUNS,
+    RERUN_KINDS,
+    NoiseFloor,
+    list_distinct,
+    list_reruns,
+    measure_floor,
+    plan_reruns,
+)
 from muybridge.studies.plan import (
     DataSource,
     EvaluatedSplit,
@@ -55,7 +63,7 @@ Grid = dict[Hashable, RunGroup]
 class StudyConfig:
     """Scale, number of seeds and data of a study. `others` are further data sets by name; for `reruns` see `num_reruns`.
 
-    Reruns are of `rerun_kinds` in turn.
+    Reruns are of `rerun_kinds` in turn, of all networks with `rerun_all`, else of those that the study names.
     """
 
     scale: Scale
@@ -65,6 +73,7 @@ class StudyConfig:
     others: Mapping[str, DataSource] = field(default_factory=dict, hash=False)  # a dict has no hash
     reruns: int | None = None
     rerun_kinds: tuple[RerunKind, ...] = tuple(RERUN_KINDS)
+    rerun_all: bool = False
 
     @property
     def num_reruns(self) -> int:
@@ -151,23 +160,46 @@ class GridResults:
 
     @cached_property
     def floor(self) -> NoiseFloor:
-        """The noise floor, from the cells that are rerun for it.
+        """The noise floor, from the cells that are rerun for it."""
+        return measure_floor(list(self._reruns_by_network.values()), READERS)
 
-        Those that differ in the fold alone are one network. Folds without all reruns are left out: a mean of fewer folds moves
+    def make_floor_table(self) -> StudyTable:
+        """The noise floor of each network by itself, under the name of its first run."""
+        rows: list[tuple[Cell, ...]] = []
+        for name, reruns in self._reruns_by_network.items():
+            floor = measure_floor([reruns], READERS)
+            accuracies = [np.mean([READERS["video_top1"](row) for row in rows]) for rows in list_distinct(reruns)]
+            shown = ", ".join(f"{accuracy:.1f}" for accuracy in accuracies)
+            deviations = [
+                None if value is None else round(value, 1) for value in map(floor.get, ("video_top1", "clip_top1"))
+            ]
+            rows.append((name, shown, *deviations))
+        columns = ("first run of the network", "video@1 of its reruns", "deviation", "deviation of clip@1")
+        return StudyTable("Noise floor by network", columns, tuple(rows), "networks without all reruns are left out")
+
+    @cached_property
+    def _reruns_by_network(self) -> dict[str, list[list[Row]]]:
+        """The rows of every run of one seed, by network, one row for each fold.
+
+        Cells that differ in the fold alone are one network. Folds without all reruns are left out: a mean of fewer folds moves
         rather more.
         """
         folds: dict[str, list[list[Row | None]]] = {}
-        for key in self.noisy:
-            group = self.grid[key]
-            runs = (group.members[0], *list_reruns(group, self.config.num_reruns, self.config.rerun_kinds))
+        names: dict[str, str] = {}
+        groups = (self.grid[key] for key in self.noisy)
+        for group in {(group.members[0].name, group.evaluation): group for group in groups}.values():
+            first = group.members[0]
+            runs = (first, *list_reruns(group, self.config.num_reruns, self.config.rerun_kinds))
             rows = [self.rows.get((run.name, group.evaluation.key)) for run in runs]
             if sum(row is not None for row in rows) >= NUM_RERUNS:
-                folds.setdefault(repr(replace(group.settings, fold=None)), []).append(rows)
-        reruns = []
-        for rows_by_fold in folds.values():
+                network = f"{replace(group.settings, fold=None)!r} {group.evaluation.key}"
+                names.setdefault(network, f"{first.name} {group.evaluation.key}")
+                folds.setdefault(network, []).append(rows)
+        reruns = {}
+        for network, rows_by_fold in folds.items():
             runs_by_fold = [[row for row in run if row is not None] for run in zip(*rows_by_fold, strict=True)]
-            reruns.append([rows for rows in runs_by_fold if len(rows) == len(rows_by_fold)])
-        return measure_floor(reruns, READERS)
+            reruns[names[network]] = [rows for rows in runs_by_fold if len(rows) == len(rows_by_fold)]
+        return reruns
 
     def pool_deviations(self) -> float | None:
         """The standard deviation of video@1 over seeds, pooled over the cells."""
@@ -285,6 +317,16 @@ class Study:
         """The trainings of the grid, what they start from, and reruns for the noise floor, each once, in order of execution."""
         return list(_plan_runs(self, config))
 
+    def rerun_cells(self, config: StudyConfig) -> tuple[Hashable, ...]:
+        """The cells that are rerun for the noise floor; none where the study has no floor."""
+        grid = _build_grid(self, config)
+        noisy = self.noisy(grid)
+        return (
+            tuple(key for key, group in grid.items() if group.with_evaluation())
+            if config.rerun_all and noisy
+            else noisy
+        )
+
     def fused_runs(self, config: StudyConfig) -> list[FusedRun]:
         """The means of scores in the grid."""
         return [
@@ -301,7 +343,7 @@ class Study:
         grid = _build_grid(self, config)
         reruns = [
             run.with_evaluations([group.evaluation])
-            for group in (grid[key] for key in self.noisy(grid))
+            for group in (grid[key] for key in self.rerun_cells(config))
             for run in list_reruns(group, config.num_reruns, config.rerun_kinds)
         ]
         trained = [*self.runs(config), *reruns]
@@ -316,11 +358,10 @@ class Study:
     ) -> StudyResult:
         """Everything that the study derives from the rows that exist, all of one version."""
         grid = _build_grid(self, config)
-        results = GridResults(config, grid, rows, run_folder, stale, self.noisy(grid))
+        results = GridResults(config, grid, rows, run_folder, stale, self.rerun_cells(config))
         noise = (results.floor, results.pool_deviations()) if results.noisy else (None, None)
-        return StudyResult(
-            self.verdict(results), self.tables(results), self.charts(results), self.images(results), *noise
-        )
+        tables = (*self.tables(results), *([results.make_floor_table()] if config.rerun_all and results.noisy else []))
+        return StudyResult(self.verdict(results), tables, self.charts(results), self.images(results), *noise)
 
 
 @cache
@@ -333,7 +374,7 @@ def _build_grid(study: Study, config: StudyConfig) -> Grid:
 def _plan_runs(study: Study, config: StudyConfig) -> tuple[PlannedRun, ...]:
     grid = _build_grid(study, config)
     trained = [run for group in grid.values() for run in group.with_evaluation()]
-    for group in (grid[key] for key in study.noisy(grid)):
+    for group in (grid[key] for key in study.rerun_cells(config)):
         reruns = plan_reruns(group, config.num_reruns, config.rerun_kinds)
         trained += [run.with_evaluations([group.evaluation]) for run in reruns]
     return tuple(order_runs(trained))

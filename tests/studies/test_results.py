@@ -3,11 +3,16 @@
 import re
 import shlex
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from muybridge.models.family import PAPER_NAMES
 from muybridge.studies.catalogue import STUDIES
 from muybridge.studies.laptop import STREAM_MOTIONS, STUDY_DEPTHS, STUDY_MOTIONS, build_laptop_settings
+from muybridge.studies.plan import RunGroup
 from muybridge.studies.rows import read_rows
 from muybridge.studies.run import build_config
 from muybridge.studies.study import StudyConfig
@@ -156,7 +161,8 @@ def test_every_row_is_of_a_run_that_a_study_asks_for() -> None:
     environments = []
     for folder in FOLDERS:
         rows = read_rows(folder)
-        used = {key for name, study in STUDIES.items() for key in study.find_runs(plan(name, 5), rows)}
+        plans = {name: replace(plan(name, 5), rerun_all=True) for name in STUDIES}
+        used = {key for name, study in STUDIES.items() for key in study.find_runs(plans[name], rows)}
         assert rows.keys() == used
         for row in rows.values():
             assert row["commit"] and row["date"] and row["machine"]["processor"] and row["fingerprint"]
@@ -177,3 +183,26 @@ def test_the_number_of_runs_and_what_they_share_are_told() -> None:
         ]
         assert runs[name] & seen <= set().union(*(runs[other] for _, other in told))
         seen |= runs[name]
+
+
+def test_the_page_tells_what_rounding_and_what_seeds_do_to_each_network() -> None:
+    """Standard deviations over five reruns of one seed and over five seeds, with 8 and with 16 frames."""
+    config, rows = replace(plan("table2", 5), rerun_all=True), read_rows(FOLDERS[0])
+    grid = STUDIES["table2"].grid(config)
+    floors = {str(row[0]): row[2] for row in STUDIES["table2"].summarize(config, rows, FOLDERS[0]).tables[-1].rows}
+
+    def measure_seeds(group: RunGroup) -> float:
+        numbers = [rows[run.name, group.evaluation.key]["numbers"] for run in group.members]
+        return float(np.std([number["video_top1"] for number in numbers], ddof=1))
+
+    told = re.findall(r"^\| (\S+) \| ([\d.]+), ([\d.]+) \| ([\d.]+), ([\d.]+) \|$", PAGE, re.MULTILINE)
+    assert len(told) == 12
+    for name, *deviations in told:
+        groups = [
+            grid[next(family for family in PAPER_NAMES if PAPER_NAMES[family] == name), length] for length in (8, 16)
+        ]
+        rounding = [floors[f"{group.members[0].name} {group.evaluation.key}"] for group in groups]
+        assert [float(text) for text in deviations] == [
+            *rounding,
+            *(round(measure_seeds(group), 1) for group in groups),
+        ]

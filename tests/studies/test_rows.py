@@ -166,7 +166,11 @@ def list_committed_runs(folder: Path = COMMITTED) -> dict[RowKey, PlannedRun | F
         study: build_config(study, scale="laptop", seeds=seeds, data=None, others={}, split="test")
         for study in STUDIES.values()
     }
-    return {key: run for study, config in configs.items() for key, run in study.find_runs(config, rows).items()}
+    return {
+        key: run
+        for study, config in configs.items()
+        for key, run in study.find_runs(replace(config, rerun_all=True), rows).items()
+    }
 
 
 @pytest.mark.parametrize("folder", sorted(COMMITTED.parent.glob("studies*")), ids=lambda folder: folder.name)

@@ -290,7 +290,7 @@ def test_elan_media_have_origins() -> None:
 def test_elan_in_frames_is_refused() -> None:
     """Frame numbers taken for milliseconds would be marks at the wrong time."""
     document = FORMATS["elan"].write(ProjectMarks({"pig.mp4": MARKS["pig.mp4"]}, FACTS, {}))
-    with pytest.raises(StudioError, match="counts times in PAL-frames"):
+    with pytest.raises(StudioError, match="times are not in milliseconds"):
         _read("elan", document.replace('TIME_UNITS="milliseconds"', 'TIME_UNITS="PAL-frames"'))
     unstated = document.replace(' TIME_UNITS="milliseconds"', "")
     assert _segments(_read("elan", unstated), "pig.mp4") == _segments(_read("elan", document), "pig.mp4")

@@ -174,7 +174,7 @@ class GridResults:
                 None if value is None else round(value, 1) for value in map(floor.get, ("video_top1", "clip_top1"))
             ]
             rows.append((name, shown, *deviations))
-        columns = ("first run of the network", "video@1 of its reruns", "deviation", "deviation of clip@1")
+        columns = ("first run", "video@1 of it and its reruns", "deviation of video@1", "deviation of clip@1")
         return StudyTable("Noise floor by network", columns, tuple(rows), "networks without all reruns are left out")
 
     @cached_property
@@ -321,11 +321,9 @@ class Study:
         """The cells that are rerun for the noise floor; none where the study has no floor."""
         grid = _build_grid(self, config)
         noisy = self.noisy(grid)
-        return (
-            tuple(key for key, group in grid.items() if group.with_evaluation())
-            if config.rerun_all and noisy
-            else noisy
-        )
+        if not (config.rerun_all and noisy):
+            return noisy
+        return tuple(key for key, group in grid.items() if group.with_evaluation())
 
     def fused_runs(self, config: StudyConfig) -> list[FusedRun]:
         """The means of scores in the grid."""

@@ -11,11 +11,13 @@ from __future__ import annotations
 import math
 import os
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, TypeVar
 
 from muybridge.text import format_count
+
+Reader = TypeVar("Reader")
 
 _HEAD_BYTES, _TAIL_BYTES = 1 << 16, 1 << 18
 _EBML_SEGMENT, _EBML_INFO = 0x18538067, 0x1549A966
@@ -32,7 +34,7 @@ _MAX_EBML_INTEGER_BYTES = 8  # RFC 8794, section 7.2
 
 def find_missing_end(path: str, format_name: str) -> str | None:
     """What shows that the file was cut short, or None. Raises OSError."""
-    check = next((check for name, check in _CHECKS.items() if name in format_name.split(",")), None)
+    check = _find_reader(_CHECKS, format_name)
     if check is None:
         return None
     with Path(path).open("rb") as file:
@@ -43,7 +45,7 @@ def read_promised_seconds(path: str, format_name: str) -> float | None:
     """The duration that the file's head states, or None if it states none. Raises OSError."""
     with Path(path).open("rb") as file:
         head = file.read(_HEAD_BYTES)
-    read = next((read for name, read in _READ_SECONDS.items() if name in format_name.split(",")), None)
+    read = _find_reader(_READ_SECONDS, format_name)
     seconds = None if read is None else read(head)
     return seconds if seconds is not None and 0 < seconds < _MAX_PROMISED_SECONDS else None
 
@@ -60,6 +62,11 @@ def read_last_seconds(path: str, format_name: str) -> float:
 def is_too_short(promised_seconds: float, actual_seconds: float, frame_seconds: float) -> bool:
     """Whether a file lasts less long than its head states."""
     return actual_seconds < promised_seconds - max(_MIN_TOLERANCE_SECONDS, 3 * frame_seconds)
+
+
+def _find_reader(readers: Mapping[str, Reader], format_name: str) -> Reader | None:
+    """The reader for FFmpeg's name of a format, which may list several names."""
+    return next((reader for name, reader in readers.items() if name in format_name.split(",")), None)
 
 
 def _check_matroska(file: BinaryIO, num_bytes: int) -> str | None:

@@ -24,9 +24,7 @@ from muybridge.studio.exchange.marks import ImportedMarks, ProjectMarks, split_i
 from muybridge.text import format_count
 
 _EVENT_TYPE, _SEGMENT_TYPE = "event", "segment"
-_UNITS = (
-    "milliseconds"  # the schema's default, and the only one that ELAN writes; its others are frames of PAL and NTSC
-)
+_UNITS = "milliseconds"  # the schema's default; its others are frames of PAL and NTSC
 _SCHEMA = "http://www.mpi.nl/tools/elan/EAFv3.0.xsd"
 _Row = tuple[int, int, str, str]  # start and end in milliseconds, label, annotator
 _Bounds = dict[Element, tuple[float, float]]  # start and end of annotations in milliseconds
@@ -115,7 +113,7 @@ def read_elan(content: bytes, marks: ImportedMarks) -> None:
         raise StudioError(400, "the file is no ELAN annotation of a video; name the video by path")
     units = document.find("HEADER[@TIME_UNITS]")
     if units is not None and units.get("TIME_UNITS") != _UNITS:
-        raise StudioError(400, f"the file counts times in {units.get('TIME_UNITS')}; save it from ELAN in {_UNITS}")
+        raise StudioError(400, f"the file's times are not in {_UNITS} (its TIME_UNITS); save it again from ELAN")
     bounds = _read_bounds(document)
     for tier in document.iterfind("TIER"):
         tier_name = str(tier.get("TIER_ID"))

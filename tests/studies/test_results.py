@@ -186,7 +186,7 @@ def test_the_number_of_runs_and_what_they_share_are_told() -> None:
 
 
 def test_the_page_tells_what_rounding_and_what_seeds_do_to_each_network() -> None:
-    """Standard deviations over five reruns of one seed and over five seeds, with 8 and with 16 frames."""
+    """Standard deviations over reruns of one seed and over five seeds, with 8 and with 16 frames."""
     config, rows = replace(plan("table2", 5), rerun_all=True), read_rows(FOLDERS[0])
     grid = STUDIES["table2"].grid(config)
     floors = {str(row[0]): row[2] for row in STUDIES["table2"].summarize(config, rows, FOLDERS[0]).tables[-1].rows}

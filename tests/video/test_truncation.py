@@ -115,7 +115,7 @@ UNKNOWN_SIZE = "01ffffffffffffff"
         (matroska(SCALE), None),
         (matroska(element("4489", bytes(5))), None),
         (matroska(LONG_SCALE, DURATION, size=UNKNOWN_SIZE, info_size="4092"), 3.0),  # not a number of RFC 8794
-        (matroska(element("2ad7b1", b"\xff" * 8), DURATION), None),  # 1,700 years
+        (matroska(element("2ad7b1", b"\xff" * 8), DURATION), None),  # 1.7 million years
         (matroska(element("4489", struct.pack(">d", math.nan))), None),
         (matroska(element("4489", struct.pack(">d", math.inf))), None),
         (element("1a45dfa3", b"") + element("18538067", element("1f43b675", bytes(6))), None),
